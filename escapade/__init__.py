@@ -1,0 +1,48 @@
+"""Escapade: how fast, by which route and by which mechanism does SGD leave a minimum?
+
+Describe an `Escape` (what is left, by which dynamics, out of which region), then ask a verb about
+"""
+
+from escapade import data, errors, noise
+from escapade import landscape as landscapes
+from escapade.dynamics import ContinuousSGD, GaussianSGD, LangevinSGD, MinibatchSGD
+from escapade.errors import EscapadeError
+from escapade.escape import Escape
+from escapade.exits import ExitSample, Interrupted, simulate
+from escapade.minimum import Minimum, Neighbourhood, find_minimum, neighbourhood, train
+from escapade.region import Ball, Basin, HalfSpace, Slab, Sublevel, Where
+from escapade.theory import Diagnosis, Groups, Prediction, diagnose, predict
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Ball",
+    "Basin",
+    "ContinuousSGD",
+    "Diagnosis",
+    "EscapadeError",
+    "Escape",
+    "ExitSample",
+    "GaussianSGD",
+    "Groups",
+    "HalfSpace",
+    "Interrupted",
+    "LangevinSGD",
+    "Minimum",
+    "MinibatchSGD",
+    "Neighbourhood",
+    "Prediction",
+    "Slab",
+    "Sublevel",
+    "Where",
+    "data",
+    "diagnose",
+    "errors",
+    "find_minimum",
+    "landscapes",
+    "neighbourhood",
+    "noise",
+    "predict",
+    "simulate",
+    "train",
+]

@@ -1,0 +1,278 @@
+"""The command line: study, predict, data and report."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from escapade.errors import EscapadeError
+
+if TYPE_CHECKING:
+    from escapade.study import Cell, StudyResult
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help=(
+        "How fast, by which route and by which mechanism does SGD leave a minimum?\n\n"
+        "Start with [bold]escapade study digits --quick[/bold]: it trains a small network to a "
+        "minimum, measures how long SGD stays there, compares with theory, and writes one HTML "
+        "page. Then look at [bold]escapade study --help[/bold]."
+    ),
+)
+_console = Console()
+_errors = Console(stderr=True)
+
+
+@app.command()
+def study(
+    name: Annotated[
+        str,
+        typer.Argument(help="digits, breast_cancer, avila, or the path of a .toml or .py file."),
+    ],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Run a reduced grid: under a minute.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Results folder; results/NAME (or results/NAME-quick) unless given."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; all processors unless given.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a Dask scheduler, or 'local' for a Dask cluster here."),
+    ] = None,
+) -> None:
+    """Measure exits from one minimum over a grid, compare with theory, write the report.
+
+    Each finished cell is saved at once. After Ctrl-C, the same command goes on where it stopped.
+
+    A study of your own is a TOML file:
+
+        name = "mine"
+        [landscape]
+        data = "breast_cancer"        # or digits, avila
+        widths = [8]                  # hidden layers
+        [[grid]]
+        dynamics = ["minibatch"]      # gaussian, continuous, langevin, minibatch_...
+        region = ["slab", "ball"]     # half_space, sublevel
+        learning_rate = [0.1]         # or stiffness = [0.2], which is eta times sharpness
+        batch_size = [16, 64]
+        barrier = [3.0, 5.0]          # or size = [0.1]
+    """
+    _one_thread_per_computation()
+    from escapade.study import load_specification, run_study
+
+    specification = load_specification(name)
+    folder = out or Path("results") / f"{specification.name}{'-quick' if quick else ''}"
+    command = f"escapade study {name}{' --quick' if quick else ''}"
+    with _Progress() as progress:
+        result = run_study(
+            specification,
+            folder,
+            quick=quick,
+            workers=workers,
+            scheduler=scheduler,
+            progress=progress,
+            command=command,
+        )
+    _write_and_show(result, folder)
+    if progress.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Results folder of a study, finished or not.")],
+) -> None:
+    """Write the report of a results folder again, without computing anything."""
+    from escapade.study import load_study
+
+    _write_and_show(load_study(folder), folder)
+
+
+@app.command()
+def predict(
+    name: Annotated[str, typer.Argument(help="A study: name or path, as for `escapade study`.")],
+    learning_rate: Annotated[float, typer.Option("--learning-rate", "-e", help="eta")],
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="B")],
+    region: Annotated[str, typer.Option(help="slab, half_space, ball or sublevel")] = "slab",
+    size: Annotated[
+        float | None, typer.Option(help="Half-width, offset, radius or depth of the region.")
+    ] = None,
+    barrier: Annotated[
+        float | None, typer.Option(help="Instead of --size: choose it so that b has this value.")
+    ] = None,
+) -> None:
+    """Predict how many steps SGD stays at a study's minimum, without simulating.
+
+    Example: escapade predict digits --learning-rate 0.5 --batch-size 64 --barrier 5
+    """
+    _one_thread_per_computation()
+    from escapade.study.single import predict_single
+
+    if (size is None) == (barrier is None):
+        raise EscapadeError("give either --size or --barrier")
+    with _console.status("finding the minimum"):
+        cell, prediction, law, diagnosis = predict_single(
+            name, learning_rate, batch_size, region, size, barrier
+        )
+    _console.print(f"[bold]{cell}[/bold]")
+    _console.print(str(prediction), highlight=False)
+    _console.print(str(law), highlight=False)
+    _console.print(f"[bold]mechanism[/bold] {diagnosis}", highlight=False)
+
+
+@app.command(name="data")
+def show_data(
+    name: Annotated[
+        str | None, typer.Argument(help="A data set to load and check; all are listed without.")
+    ] = None,
+    path: Annotated[
+        Path | None, typer.Option(help="For avila: a local avila.zip or its folder.")
+    ] = None,
+) -> None:
+    """List the data sets, or load one and check it.
+
+    avila is downloaded once from the UCI archive unless --path or ESCAPADE_DATA names a local copy.
+    """
+    from escapade import data
+
+    if name is None:
+        table = Table("data set", "what it is")
+        for known, description in data.available().items():
+            table.add_row(known, description)
+        _console.print(table)
+        return
+    options = {} if path is None else {"path": str(path)}
+    dataset = data.load(name, **options)
+    _console.print(dataset)
+    _console.print(dataset.source)
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line, not a traceback."""
+    try:
+        app(standalone_mode=False)
+    except EscapadeError as error:
+        _errors.print(f"[bold red]error:[/bold red] {_escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _errors.print(
+            "interrupted; finished cells are saved, the same command goes on from here"
+        )
+        sys.exit(130)
+    except Exception as error:
+        # Click's own complaints (unknown option, missing argument) know how to show themselves.
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        sys.exit(getattr(error, "exit_code", 2))
+
+
+def _one_thread_per_computation() -> None:
+    """Cells run side by side, one thread each: XLA and BLAS threads would only get in the way."""
+    for variable in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
+def _write_and_show(result: "StudyResult", folder: Path) -> None:
+    from escapade.report import write_report
+
+    with _console.status("drawing the report"):
+        page = write_report(result, folder)
+    _console.print(_summary(result))
+    unfinished = result.planned - len(result.cells)
+    if unfinished:
+        _console.print(f"[yellow]{unfinished} of {result.planned} cells are not finished[/yellow]")
+    _console.print(f"report: [bold]{page}[/bold]")
+
+
+def _summary(result: "StudyResult") -> Table:
+    table = Table("cell", "b", "measured steps", "predicted", "ratio", "CV", "mechanism")
+    for cell in result.cells:
+        sample, prediction = cell.sample, cell.prediction
+        low, high = sample.interval
+        predicted = "-" if prediction is None else f"{prediction.mean:.4g}"
+        ratio = "-" if prediction is None else f"{sample.mean / prediction.mean:.2f}"
+        table.add_row(
+            str(cell.cell),
+            f"{cell.diagnosis.groups.barrier:.2f}",
+            f"{sample.mean:.4g} ({low:.4g}, {high:.4g})",
+            predicted,
+            ratio,
+            f"{sample.coefficient_of_variation:.2f}",
+            cell.diagnosis.mechanism,
+        )
+    return table
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+class _Progress:
+    """Progress bar over cells, weighted by the steps each may take."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[cells]}"),
+            TimeRemainingColumn(),
+            console=_errors,
+        )
+        self.task = self.bar.add_task("starting", total=None, cells="")
+        self.total = self.done = self.failed = 0
+
+    def __enter__(self) -> "_Progress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.stop()
+
+    def stage(self, message: str) -> None:
+        """A new stage begins."""
+        self.bar.update(self.task, description=message)
+
+    def planned(self, cells: "list[Cell]", finished: "list[Cell]") -> None:
+        """The cells of the study, and those found finished."""
+        self.total, self.done = len(cells), len(finished)
+        self.bar.update(
+            self.task,
+            description="simulating",
+            total=sum(map(_work, cells)),
+            completed=sum(map(_work, finished)),
+            cells=f"{self.done}/{self.total} cells",
+        )
+
+    def cell_done(self, cell: "Cell") -> None:
+        """A cell was computed and saved."""
+        self.done += 1
+        self.bar.update(self.task, advance=_work(cell), cells=f"{self.done}/{self.total} cells")
+
+    def cell_failed(self, cell: "Cell", error: Exception) -> None:
+        """A cell failed; the others go on."""
+        self.failed += 1
+        self.bar.update(self.task, advance=_work(cell))
+        _errors.print(f"[red]cell failed:[/red] {_escape(str(cell))}: {_escape(str(error))}")
+
+
+def _work(cell: "Cell") -> float:
+    return float(cell.replicas * cell.max_steps)

@@ -1,0 +1,265 @@
+"""Dynamics driven by Gaussian noise: discrete Gaussian SGD, Langevin SGD and continuous SGD."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float, UInt32
+
+from escapade.dynamics._base import AbstractDynamics, require_noise
+from escapade.dynamics.streams import Stream
+from escapade.errors import InvalidArgument
+from escapade.landscape import AbstractLandscape, Empirical
+from escapade.landscape._base import positive_number
+from escapade.noise import AbstractNoise, Isotropic
+
+
+class GaussianSGD(AbstractDynamics):
+    """Discrete SGD with Gaussian noise.
+
+    ``theta' = theta - eta gradient(theta) + eta xi / sqrt(B)`` with ``xi ~ N(0, C(theta))``: the
+    noise is evaluated at the current point (Ito). `batch_size` may be any positive number.
+    """
+
+    learning_rate: float
+    batch_size: float
+    noise: AbstractNoise
+
+    def __init__(self, learning_rate: float, batch_size: float, noise: AbstractNoise):
+        """Set learning rate, batch size and the noise of one example.
+
+        Raises:
+            InvalidArgument: when a number is not positive or the noise is not one.
+        """
+        self.learning_rate = positive_number(learning_rate, "learning_rate")
+        self.batch_size = positive_number(batch_size, "batch_size")
+        require_noise(noise)
+        self.noise = noise
+
+    @property
+    def ticks_per_step(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def continuous(self) -> bool:
+        """False: the state between steps does not exist."""
+        return False
+
+    def prepared(self, landscape: AbstractLandscape) -> "GaussianSGD":
+        """With the noise prepared for the landscape."""
+        return GaussianSGD(self.learning_rate, self.batch_size, self.noise.prepared(landscape))
+
+    def noise_covariance(
+        self, landscape: AbstractLandscape, theta: Float[np.ndarray, " dim"]
+    ) -> Float[np.ndarray, "dim dim"]:
+        """Covariance of the noise at theta."""
+        return self.noise.covariance(landscape, theta)
+
+    def examples_per_tick(self, landscape: AbstractLandscape) -> int:
+        """All of them: the gradient is the full one."""
+        return landscape.examples if isinstance(landscape, Empirical) else 0
+
+    def pairs_per_draw(self, landscape: AbstractLandscape) -> int:
+        """A few: normals are cheap one by one."""
+        return 16
+
+    def draw_pairs(
+        self, landscape: AbstractLandscape, stream: Stream, pair: UInt32[Array, "pairs lanes"]
+    ) -> Complex[Array, "pairs normals lanes"]:
+        """Standard normals of two steps per pair."""
+        return stream.normals(pair, self.noise.normals(landscape))
+
+    def tick(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        draw: Float[Array, " normals"],
+    ) -> Float[Array, " dim"]:
+        """One step."""
+        kick = self.noise.sample(landscape, theta, draw.astype(theta.dtype))
+        scale = self.learning_rate / jnp.sqrt(self.batch_size)
+        return theta - self.learning_rate * landscape._gradient(theta) + scale * kick
+
+    def tick_spread(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        direction: Float[Array, " dim"],
+    ) -> Float[Array, ""]:
+        """Standard deviation of one step's noise."""
+        scale = self.learning_rate / jnp.sqrt(self.batch_size)
+        return scale * self.noise.spread(landscape, theta, direction)
+
+    def __str__(self) -> str:
+        return "discrete Gaussian SGD"
+
+
+class LangevinSGD(AbstractDynamics):
+    """Langevin SGD: isotropic Gaussian noise of variance ``eta^2 scale / B`` per coordinate.
+
+    The discrete chain of the paper's SGLD; in the continuous limit its temperature is
+    ``eta scale / (2 B)``.
+    """
+
+    learning_rate: float
+    batch_size: float
+    scale: float
+
+    def __init__(self, learning_rate: float, batch_size: float = 1.0, scale: float = 1.0):
+        """Set learning rate, batch size and the variance `scale` of one example's noise.
+
+        Raises:
+            InvalidArgument: when a number is not positive.
+        """
+        self.learning_rate = positive_number(learning_rate, "learning_rate")
+        self.batch_size = positive_number(batch_size, "batch_size")
+        self.scale = positive_number(scale, "scale")
+
+    @property
+    def ticks_per_step(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def continuous(self) -> bool:
+        """False: the state between steps does not exist."""
+        return False
+
+    def prepared(self, landscape: AbstractLandscape) -> "LangevinSGD":
+        """Itself."""
+        return self
+
+    def noise_covariance(
+        self, landscape: AbstractLandscape, theta: Float[np.ndarray, " dim"]
+    ) -> Float[np.ndarray, "dim dim"]:
+        """Isotropic covariance."""
+        return Isotropic(self.scale).covariance(landscape, theta)
+
+    def examples_per_tick(self, landscape: AbstractLandscape) -> int:
+        """All of them: the gradient is the full one."""
+        return landscape.examples if isinstance(landscape, Empirical) else 0
+
+    def pairs_per_draw(self, landscape: AbstractLandscape) -> int:
+        """A few: normals are cheap one by one."""
+        return 16
+
+    def draw_pairs(
+        self, landscape: AbstractLandscape, stream: Stream, pair: UInt32[Array, "pairs lanes"]
+    ) -> Complex[Array, "pairs dim lanes"]:
+        """Standard normals of two steps per pair."""
+        return stream.normals(pair, landscape.dim)
+
+    def tick(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        draw: Float[Array, " dim"],
+    ) -> Float[Array, " dim"]:
+        """One step."""
+        scale = self.learning_rate * jnp.sqrt(self.scale / self.batch_size)
+        kick = scale * draw.astype(theta.dtype)
+        return theta - self.learning_rate * landscape._gradient(theta) + kick
+
+    def tick_spread(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        direction: Float[Array, " dim"],
+    ) -> Float[Array, ""]:
+        """Standard deviation of one step's noise."""
+        length = jnp.sqrt(jnp.vdot(direction, direction))
+        return self.learning_rate * jnp.sqrt(self.scale / self.batch_size) * length
+
+    def __str__(self) -> str:
+        return "Langevin SGD"
+
+
+class ContinuousSGD(AbstractDynamics):
+    """Continuous SGD, the diffusion ``d theta = -gradient dt + sqrt(eta / B) C(theta)^(1/2) dW``.
+
+    Ito convention for C(theta). Time t is counted in steps of eta: one step is simulated by
+    `substeps` Euler-Maruyama ticks of length ``eta / substeps``. Exits between ticks are accounted
+    for by the boundary shift of Gobet and Menozzi (Stochastic Processes and their Applications
+    120, 2010), 0.5826 standard deviations of a tick's noise, which leaves an error of first order
+    in the tick. Exit times are whole steps, rounded up.
+    """
+
+    learning_rate: float
+    batch_size: float
+    noise: AbstractNoise
+    substeps: int
+
+    def __init__(
+        self, learning_rate: float, batch_size: float, noise: AbstractNoise, substeps: int = 16
+    ):
+        """Set learning rate, batch size, the noise of one example and ticks per step.
+
+        Raises:
+            InvalidArgument: when a number is not positive or the noise is not one.
+        """
+        self.learning_rate = positive_number(learning_rate, "learning_rate")
+        self.batch_size = positive_number(batch_size, "batch_size")
+        require_noise(noise)
+        self.noise = noise
+        if not isinstance(substeps, int) or substeps < 1:
+            raise InvalidArgument(f"substeps is {substeps!r}; give a whole number of at least 1")
+        self.substeps = substeps
+
+    @property
+    def ticks_per_step(self) -> int:
+        """Number of Euler-Maruyama ticks in one step."""
+        return self.substeps
+
+    @property
+    def continuous(self) -> bool:
+        """True: the path leaves the region between ticks too."""
+        return True
+
+    def prepared(self, landscape: AbstractLandscape) -> "ContinuousSGD":
+        """With the noise prepared for the landscape."""
+        noise = self.noise.prepared(landscape)
+        return ContinuousSGD(self.learning_rate, self.batch_size, noise, self.substeps)
+
+    def noise_covariance(
+        self, landscape: AbstractLandscape, theta: Float[np.ndarray, " dim"]
+    ) -> Float[np.ndarray, "dim dim"]:
+        """Covariance of the noise at theta."""
+        return self.noise.covariance(landscape, theta)
+
+    def examples_per_tick(self, landscape: AbstractLandscape) -> int:
+        """All of them: the gradient is the full one."""
+        return landscape.examples if isinstance(landscape, Empirical) else 0
+
+    def pairs_per_draw(self, landscape: AbstractLandscape) -> int:
+        """A few: normals are cheap one by one."""
+        return 16
+
+    def draw_pairs(
+        self, landscape: AbstractLandscape, stream: Stream, pair: UInt32[Array, "pairs lanes"]
+    ) -> Complex[Array, "pairs normals lanes"]:
+        """Standard normals of two ticks per pair."""
+        return stream.normals(pair, self.noise.normals(landscape))
+
+    def tick(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        draw: Float[Array, " normals"],
+    ) -> Float[Array, " dim"]:
+        """One Euler-Maruyama tick."""
+        length = self.learning_rate / self.substeps
+        scale = jnp.sqrt(self.learning_rate / self.batch_size * length)
+        kick = self.noise.sample(landscape, theta, draw.astype(theta.dtype))
+        return theta - length * landscape._gradient(theta) + scale * kick
+
+    def tick_spread(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        direction: Float[Array, " dim"],
+    ) -> Float[Array, ""]:
+        """Standard deviation of one tick's noise."""
+        variance = self.learning_rate**2 / (self.batch_size * self.substeps)
+        return jnp.sqrt(variance) * self.noise.spread(landscape, theta, direction)
+
+    def __str__(self) -> str:
+        return f"continuous SGD ({self.substeps} ticks per step)"

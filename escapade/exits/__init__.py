@@ -1,0 +1,6 @@
+"""Exits: ensembles of replicas, and the statistics of when and where they leave."""
+
+from escapade.exits.ensemble import Interrupted, simulate
+from escapade.exits.sample import ExitSample
+
+__all__ = ["ExitSample", "Interrupted", "simulate"]

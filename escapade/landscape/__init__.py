@@ -1,0 +1,35 @@
+"""Landscapes: the loss surfaces, and drifts, that SGD moves on."""
+
+from escapade.landscape._base import AbstractLandscape, AbstractLoss
+from escapade.landscape.analytic import DoubleWell, MuellerBrown, StyblinskiTang
+from escapade.landscape.empirical import Empirical
+from escapade.landscape.function import Drift, Function, MaierStein
+from escapade.landscape.networks import (
+    MLP,
+    ConvolutionalNetwork,
+    logistic_regression,
+    network_landscape,
+)
+from escapade.landscape.quadratic import Quadratic
+from escapade.landscape.rescaled import Rescaled, rescale
+from escapade.landscape.valleys import AsymmetricValleys
+
+__all__ = [
+    "MLP",
+    "AbstractLandscape",
+    "AbstractLoss",
+    "AsymmetricValleys",
+    "ConvolutionalNetwork",
+    "DoubleWell",
+    "Drift",
+    "Empirical",
+    "Function",
+    "MaierStein",
+    "MuellerBrown",
+    "Quadratic",
+    "Rescaled",
+    "StyblinskiTang",
+    "logistic_regression",
+    "network_landscape",
+    "rescale",
+]

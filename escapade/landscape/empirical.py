@@ -1,0 +1,196 @@
+"""Losses that are means over examples: what SGD samples."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from escapade.errors import InvalidArgument
+from escapade.landscape._base import AbstractLoss, as_numbers, as_points, positive_number
+from escapade.precision import host_or_traced
+
+
+class Empirical(AbstractLoss):
+    """``L(theta) = mean_i example_loss(parameters(theta), data_i) + weight_decay |theta|^2 / 2``.
+
+    `parameters` is any pytree (an Equinox module included); its floating-point arrays, in the
+    order of `parameter_names`, form the flat vector theta. `data` is a pytree of arrays with one
+    leading axis of examples. The weight decay is part of every example's loss, so it moves the
+    minimum and the Hessian but not the gradient noise covariance.
+
+    A `scale` factor s makes it the landscape L(s theta): with s = sqrt(alpha) this is the paper's
+    L_alpha, whose minimum is alpha times sharper.
+    """
+
+    example_loss: Callable[[Any, Any], Float[Array, ""]]
+    parameters: PyTree
+    data: PyTree
+    weight_decay: float
+    scale: float
+    minima_: Float[np.ndarray, "minima dim"]
+
+    def __init__(
+        self,
+        example_loss: Callable[[Any, Any], Float[Array, ""]],
+        parameters: PyTree,
+        data: PyTree,
+        weight_decay: float = 0.0,
+        scale: float = 1.0,
+        minima: object = None,
+    ):
+        """Build the landscape of a per-example loss.
+
+        Raises:
+            InvalidArgument: when the data are empty, ragged or not finite, when there is no
+                floating-point parameter or a complex one, or when the loss of one example cannot
+                be traced by JAX or is not one number.
+        """
+        self.example_loss = example_loss
+        self.parameters = jax.tree.map(_to_host, parameters)
+        self.data = jax.tree.map(_to_host, data)
+        if np.ndim(weight_decay) or not 0 <= as_numbers(weight_decay, "weight_decay") < np.inf:
+            raise InvalidArgument(f"weight_decay is {weight_decay}; give zero or a positive number")
+        self.weight_decay = float(weight_decay)
+        self.scale = positive_number(scale, "scale")
+        self._check_data()
+        if self.dim == 0:
+            raise InvalidArgument("parameters holds no floating-point array; nothing can move")
+        if any(np.iscomplexobj(leaf) for leaf in jax.tree.leaves(self.parameters)):
+            raise InvalidArgument("parameters holds complex numbers; split them into real parts")
+        self.minima_ = as_points(minima, self.dim, "minima")
+        self._check_loss()
+
+    def _check_data(self) -> None:
+        leaves = jax.tree.leaves(self.data)
+        sizes = {np.shape(leaf)[:1] for leaf in leaves}
+        if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
+            raise InvalidArgument(
+                f"data has arrays of leading sizes {sorted(sizes)}; give arrays that share one "
+                "leading axis of at least one example"
+            )
+        for leaf in leaves:
+            if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
+                raise InvalidArgument(
+                    f"data holds {int((~np.isfinite(leaf)).sum())} values that are NaN or "
+                    "infinite; remove or impute them before building the landscape"
+                )
+
+    def _check_loss(self) -> None:
+        one = jax.tree.map(lambda leaf: leaf[0], self.data)
+        try:
+            shape = np.shape(eqx.filter_eval_shape(self.example_loss, self.parameters, one))
+        except Exception as error:
+            raise InvalidArgument(
+                f"example_loss cannot be traced by JAX on the parameters and one example ({error})"
+            ) from error
+        if shape != ():
+            raise InvalidArgument(
+                f"example_loss returns shape {shape} for one example; it must return one number"
+            )
+
+    @property
+    def dim(self) -> int:
+        """Number of parameters."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self._split()[0]))
+
+    @property
+    def examples(self) -> int:
+        """Number of examples N."""
+        return int(np.shape(jax.tree.leaves(self.data)[0])[0])
+
+    @property
+    def example_size(self) -> int:
+        """Numbers in one example."""
+        return sum(leaf[0].size for leaf in jax.tree.leaves(self.data))
+
+    @property
+    def minima(self) -> Float[np.ndarray, "minima dim"]:
+        """Minima recorded with `at_minimum`; empty before training."""
+        return self.minima_
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """Name and shape of each parameter array, in the order of the flat vector."""
+        leaves = jax.tree_util.tree_flatten_with_path(self._split()[0])[0]
+        return [f"{jax.tree_util.keystr(path)} {leaf.shape}" for path, leaf in leaves]
+
+    @property
+    def initial(self) -> Float[np.ndarray, " dim"]:
+        """The parameters the landscape was built with, as a flat vector."""
+        leaves = jax.tree.leaves(self._split()[0])
+        flat = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in leaves])
+        return flat / self.scale
+
+    def model(self, theta: Float[Array, " dim"]) -> PyTree:
+        """The parameter pytree at a flat vector, with arrays of the kind and precision given."""
+        if not isinstance(theta, jax.Array):
+            theta = np.asarray(theta, dtype=np.float64)
+        moving, fixed = self._split()
+        leaves, structure = jax.tree.flatten(moving)
+        values, used = [], 0
+        for leaf in leaves:
+            values.append((self.scale * theta[used : used + leaf.size]).reshape(leaf.shape))
+            used += leaf.size
+        return eqx.combine(jax.tree.unflatten(structure, values), fixed)
+
+    def at_minimum(self, theta: object) -> "Empirical":
+        """The same landscape, knowing one more minimum."""
+        known = np.concatenate([self.minima_, as_points(theta, self.dim, "theta")])
+        return eqx.tree_at(lambda landscape: landscape.minima_, self, known)
+
+    def example_losses(
+        self, theta: Float[Array, " dim"], index: Int[Array, " batch"] | None = None
+    ) -> Float[Array, " batch"]:
+        """Loss of each example (all of them, or those of an index), weight decay included."""
+        return host_or_traced(_example_losses, theta, self, index)
+
+    def batch_gradient(
+        self, theta: Float[Array, " dim"], index: Int[Array, " batch"]
+    ) -> Float[Array, " dim"]:
+        """Gradient of the mean loss over a minibatch."""
+        return host_or_traced(_batch_gradient, theta, self, index)
+
+    def example_gradients(self, theta: Float[Array, " dim"]) -> Float[Array, "examples dim"]:
+        """Gradient of every example's loss: the points whose covariance is the gradient noise."""
+        return host_or_traced(_example_gradients, theta, self)
+
+    def _loss(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
+        return jnp.mean(self.example_losses(theta))
+
+    def _split(self) -> tuple[PyTree, PyTree]:
+        return eqx.partition(self.parameters, eqx.is_inexact_array)
+
+
+def _example_losses(
+    landscape: Empirical, index: Int[Array, " batch"] | None, theta: Float[Array, " dim"]
+) -> Float[Array, " batch"]:
+    model = landscape.model(theta)
+    examples = landscape.data
+    if index is not None:
+        examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], examples)
+    losses = jax.vmap(lambda example: landscape.example_loss(model, example))(examples)
+    return losses + 0.5 * landscape.weight_decay * landscape.scale**2 * jnp.vdot(theta, theta)
+
+
+def _batch_gradient(
+    landscape: Empirical, index: Int[Array, " batch"], theta: Float[Array, " dim"]
+) -> Float[Array, " dim"]:
+    return jax.grad(lambda point: jnp.mean(_example_losses(landscape, index, point)))(theta)
+
+
+def _example_gradients(
+    landscape: Empirical, theta: Float[Array, " dim"]
+) -> Float[Array, "examples dim"]:
+    def gradient(example: PyTree) -> Float[Array, " dim"]:
+        return jax.grad(lambda at: landscape.example_loss(landscape.model(at), example))(theta)
+
+    decay = landscape.weight_decay * landscape.scale**2 * theta
+    return jax.vmap(gradient)(landscape.data) + decay
+
+
+def _to_host(leaf: Any) -> Any:
+    return np.asarray(leaf) if eqx.is_array(leaf) else leaf

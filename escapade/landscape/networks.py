@@ -1,0 +1,161 @@
+"""Small networks in Equinox, and the landscape of one on a data set."""
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from escapade.data import Dataset
+from escapade.errors import InvalidArgument
+from escapade.landscape.empirical import Empirical
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "softplus": jax.nn.softplus,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "identity": lambda x: x,
+}
+
+LOSSES = ("cross_entropy", "square")
+
+
+class MLP(eqx.Module):
+    """Fully connected network of any widths; ``MLP((10, 8, 2))`` has one hidden layer of 8."""
+
+    layers: tuple[eqx.nn.Linear, ...]
+    activation: str
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        activation: str = "tanh",
+        bias: bool = False,
+        *,
+        key: PRNGKeyArray | int = 0,
+    ):
+        """Draw initial weights from a key.
+
+        Raises:
+            InvalidArgument: when there are fewer than two widths or the activation is unknown.
+        """
+        if len(widths) < 2 or any(width < 1 for width in widths):
+            raise InvalidArgument(f"widths is {tuple(widths)}; give at least input and output")
+        self.activation = _known_activation(activation)
+        keys = jax.random.split(_as_key(key), len(widths) - 1)
+        self.layers = tuple(
+            eqx.nn.Linear(width_in, width_out, use_bias=bias, key=layer_key)
+            for width_in, width_out, layer_key in zip(widths[:-1], widths[1:], keys, strict=True)
+        )
+
+    def __call__(self, x: Float[Array, " features"]) -> Float[Array, " classes"]:
+        """Scores of one example."""
+        for layer in self.layers[:-1]:
+            x = ACTIVATIONS[self.activation](layer(x))
+        return self.layers[-1](x)
+
+
+class ConvolutionalNetwork(eqx.Module):
+    """Strided 3x3 convolutions, a mean over positions and a linear read-out, for small images."""
+
+    convolutions: tuple[eqx.nn.Conv2d, ...]
+    readout: eqx.nn.Linear
+    shape: tuple[int, int, int]
+    activation: str
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        channels: Sequence[int] = (4, 8),
+        activation: str = "tanh",
+        *,
+        key: PRNGKeyArray | int = 0,
+    ):
+        """Network for images of `shape` (channels, height, width) given as flat rows."""
+        self.shape = shape
+        self.activation = _known_activation(activation)
+        keys = jax.random.split(_as_key(key), len(channels) + 1)
+        widths = (shape[0], *channels)
+        self.convolutions = tuple(
+            eqx.nn.Conv2d(width_in, width_out, 3, stride=2, padding=1, key=layer_key)
+            for width_in, width_out, layer_key in zip(widths[:-1], widths[1:], keys, strict=False)
+        )
+        self.readout = eqx.nn.Linear(widths[-1], classes, key=keys[-1])
+
+    def __call__(self, x: Float[Array, " pixels"]) -> Float[Array, " classes"]:
+        """Scores of one image given as a flat row."""
+        image = jnp.reshape(x, self.shape)
+        for convolution in self.convolutions:
+            image = ACTIVATIONS[self.activation](convolution(image))
+        return self.readout(jnp.mean(image, axis=(1, 2)))
+
+
+def logistic_regression(
+    features: int, classes: int, bias: bool = True, *, key: PRNGKeyArray | int = 0
+) -> MLP:
+    """Softmax regression: a network without hidden layer."""
+    return MLP((features, classes), "identity", bias, key=key)
+
+
+def network_landscape(
+    network: eqx.Module,
+    dataset: Dataset,
+    weight_decay: float = 1e-3,
+    loss: str = "cross_entropy",
+) -> Empirical:
+    """Landscape of a network on a data set.
+
+    Args:
+        network: an Equinox module mapping one row of features to one score per class.
+        dataset: inputs and labels.
+        weight_decay: coefficient of ``|theta|^2 / 2`` in every example's loss.
+        loss: ``"cross_entropy"`` of the softmax, or ``"square"``: half the squared distance of
+            the scores to the one-hot label.
+
+    Raises:
+        InvalidArgument: when the loss is unknown or the network does not fit the data.
+    """
+    if loss not in LOSSES:
+        raise InvalidArgument(f"loss is {loss!r}; choose one of {', '.join(LOSSES)}")
+    row = jax.ShapeDtypeStruct((dataset.features,), jnp.float32)
+    try:
+        scores = eqx.filter_eval_shape(network, row).shape
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"the network does not accept rows of {dataset.features} features ({error})"
+        ) from error
+    if scores != (dataset.classes,):
+        raise InvalidArgument(
+            f"the network maps {dataset.features} features to shape {scores}; the data set has "
+            f"{dataset.classes} classes, so it must return ({dataset.classes},)"
+        )
+    example_loss = _cross_entropy if loss == "cross_entropy" else _square_loss
+    return Empirical(example_loss, network, (dataset.inputs, dataset.labels), weight_decay)
+
+
+def _cross_entropy(network, example):
+    x, label = example
+    scores = network(x)
+    return jax.nn.logsumexp(scores) - scores[label]
+
+
+def _square_loss(network, example):
+    x, label = example
+    scores = network(x)
+    return 0.5 * jnp.sum((scores - jax.nn.one_hot(label, scores.shape[0])) ** 2)
+
+
+def _known_activation(activation: str) -> str:
+    if activation not in ACTIVATIONS:
+        raise InvalidArgument(
+            f"activation is {activation!r}; choose one of {', '.join(ACTIVATIONS)}"
+        )
+    return activation
+
+
+def _as_key(key: PRNGKeyArray | int) -> PRNGKeyArray:
+    return jax.random.key(key) if isinstance(key, int) else key

@@ -1,0 +1,137 @@
+"""Finding a minimum, and making sure that it is one."""
+
+import equinox as eqx
+import numpy as np
+import scipy.optimize
+from jaxtyping import Float
+
+from escapade.errors import Diverged, InvalidArgument, NotAMinimum
+from escapade.landscape import AbstractLandscape, AbstractLoss
+from escapade.landscape._base import as_points
+from escapade.landscape.descent import jacobian
+
+FLAT = 1e-9
+"""Eigenvalues below this fraction of the sharpness count as flat directions."""
+
+
+class Minimum(eqx.Module):
+    """A polished minimum (or attractor of a drift), with the evidence that it is one.
+
+    Attributes:
+        theta: the parameters.
+        loss: loss there; NaN for a drift.
+        gradient_norm: Euclidean norm of the gradient, at rounding level.
+        jacobian: derivative of the gradient field (the Hessian, for a loss).
+        flat_directions: number of eigenvalues below 1e-9 of the largest.
+    """
+
+    theta: Float[np.ndarray, " dim"]
+    loss: float
+    gradient_norm: float
+    jacobian: Float[np.ndarray, "dim dim"]
+    flat_directions: int
+
+    def __str__(self) -> str:
+        flat = f", {self.flat_directions} flat directions" if self.flat_directions else ""
+        return (
+            f"minimum in dimension {self.theta.size}: loss {self.loss:.6g}, gradient norm "
+            f"{self.gradient_norm:.1e}{flat}"
+        )
+
+
+def find_minimum(
+    landscape: AbstractLandscape,
+    near: object = None,
+    *,
+    max_iterations: int = 20_000,
+) -> Minimum:
+    """Descend and polish until the point IS a minimum.
+
+    Full-batch quasi-Newton descent (L-BFGS), then a trust-region Newton method, then Newton steps
+    until rounding stops them; all in float64, with a dense Hessian (up to a few thousand
+    parameters).
+
+    Args:
+        landscape: a loss, or a drift (polished by Newton steps alone, so start close).
+        near: starting point, shape (dim,); the landscape's initial parameters, or its first known
+            minimum, unless given.
+        max_iterations: cap on quasi-Newton iterations.
+
+    Raises:
+        NotAMinimum: when the descent ends at a saddle, or where the gradient does not vanish.
+        Diverged: when the loss or gradient becomes NaN or infinite.
+    """
+    point = _starting_point(landscape, near)
+    if isinstance(landscape, AbstractLoss):
+        point = _descend(landscape, point, max_iterations)
+    point, matrix, norm = _polish(landscape, point)
+    eigenvalues = np.linalg.eigvals(matrix).real
+    sharpness = eigenvalues.max()
+    if not eigenvalues.min() > -FLAT * max(sharpness, 0.0) or sharpness <= 0:
+        raise NotAMinimum(
+            f"the descent ended at a saddle: Hessian eigenvalues from {eigenvalues.min():.3g} to "
+            f"{sharpness:.3g}; start elsewhere (near=...)"
+        )
+    loss = float(landscape.loss(point)) if isinstance(landscape, AbstractLoss) else float("nan")
+    flat = int((eigenvalues < FLAT * sharpness).sum())
+    return Minimum(point, loss, norm, matrix, flat)
+
+
+def _starting_point(landscape: AbstractLandscape, near: object) -> Float[np.ndarray, " dim"]:
+    if near is None:
+        known = landscape.minima
+        initial = getattr(landscape, "initial", known[0] if len(known) else None)
+        if initial is None:
+            raise InvalidArgument("near is not given and the landscape knows no starting point")
+        near = known[0] if len(known) else initial
+    return as_points(near, landscape.dim, "near")[0]
+
+
+def _descend(
+    landscape: AbstractLoss, point: Float[np.ndarray, " dim"], max_iterations: int
+) -> Float[np.ndarray, " dim"]:
+    def loss_and_gradient(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, gradient = float(landscape.loss(theta)), np.asarray(landscape.gradient(theta))
+        if not (np.isfinite(loss) and np.isfinite(gradient).all()):
+            raise Diverged(f"the loss is {loss} during descent; start elsewhere or check the data")
+        return loss, gradient
+
+    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "ftol": 0, "gtol": 1e-9}
+    found = scipy.optimize.minimize(
+        loss_and_gradient, point, jac=True, method="L-BFGS-B", options={**options, "maxcor": 30}
+    )
+    sharpness_scale = np.linalg.norm(jacobian(landscape, found.x), 2)
+    found = scipy.optimize.minimize(
+        loss_and_gradient,
+        found.x,
+        jac=True,
+        hess=lambda theta: jacobian(landscape, theta),
+        method="trust-exact",
+        options={"gtol": 1e-10 * sharpness_scale, "maxiter": 200},
+    )
+    return found.x
+
+
+def _polish(
+    landscape: AbstractLandscape, point: Float[np.ndarray, " dim"]
+) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, "dim dim"], float]:
+    """Newton steps while they help; returns the point, its Jacobian and the gradient norm."""
+    matrix = jacobian(landscape, point)
+    gradient = np.asarray(landscape.gradient(point))
+    for _ in range(30):
+        step = np.linalg.lstsq(matrix, gradient, rcond=1e-13)[0]
+        candidate = point - step
+        candidate_gradient = np.asarray(landscape.gradient(candidate))
+        if not np.linalg.norm(candidate_gradient) < np.linalg.norm(gradient):
+            break
+        point, gradient = candidate, candidate_gradient
+        matrix = jacobian(landscape, point)
+    norm = float(np.linalg.norm(gradient))
+    scale = np.linalg.norm(matrix, 2) * (1 + np.linalg.norm(point))
+    if not norm <= 1e-9 * scale:
+        raise NotAMinimum(
+            f"the gradient norm stays at {norm:.3g} (1e-9 of its scale is {1e-9 * scale:.3g}); the "
+            "loss may have kinks (ReLU) or no minimum here: use a smooth activation, weight decay "
+            "or another start"
+        )
+    return point, matrix, norm

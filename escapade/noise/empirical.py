@@ -1,0 +1,46 @@
+"""The gradient noise a data set really has."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from escapade.errors import Unsupported
+from escapade.landscape import AbstractLandscape
+from escapade.landscape import Empirical as EmpiricalLandscape
+from escapade.noise._base import AbstractNoise
+
+
+class Empirical(AbstractNoise):
+    """``C(theta) = (1/N) sum_i (g_i - g)(g_i - g)^T`` over the examples' gradients at theta."""
+
+    def _covariance(
+        self, landscape: AbstractLandscape, theta: Float[Array, " dim"]
+    ) -> Float[Array, "dim dim"]:
+        gradients = landscape.example_gradients(theta)
+        centred = gradients - jnp.mean(gradients, axis=0)
+        return centred.T @ centred / centred.shape[0]
+
+    def normals(self, landscape: AbstractLandscape) -> int:
+        """One normal per example."""
+        return landscape.examples
+
+    def sample(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        normals: Float[Array, " examples"],
+    ) -> Float[Array, " dim"]:
+        """One reverse pass: random weights of mean zero on the examples' gradients."""
+        weights = (normals - jnp.mean(normals)) / jnp.sqrt(normals.shape[0])
+        _, pullback = jax.vjp(landscape.example_losses, theta)
+        return pullback(weights.astype(theta.dtype))[0]
+
+    def prepared(self, landscape: AbstractLandscape) -> "Empirical":
+        """Itself, on a landscape made of examples."""
+        if not isinstance(landscape, EmpiricalLandscape):
+            raise Unsupported(
+                f"noise.Empirical needs a loss over examples but the landscape is "
+                f"{type(landscape).__name__}; use landscapes.Empirical, or noise.Isotropic, "
+                "Constant, HessianProportional or Function"
+            )
+        return self

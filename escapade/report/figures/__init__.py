@@ -1,0 +1,18 @@
+"""The figures of a report: each a function from a study's result to a Matplotlib figure."""
+
+from escapade.report.figures.agreement import agreement
+from escapade.report.figures.directions import exit_directions
+from escapade.report.figures.means import mean_against_barrier, mean_against_noise_scale
+from escapade.report.figures.regimes import regimes
+from escapade.report.figures.spectrum import spectrum
+from escapade.report.figures.survival import survival
+
+__all__ = [
+    "agreement",
+    "exit_directions",
+    "mean_against_barrier",
+    "mean_against_noise_scale",
+    "regimes",
+    "spectrum",
+    "survival",
+]

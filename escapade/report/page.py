@@ -1,0 +1,166 @@
+"""The page: one HTML file that needs nothing but itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from escapade.report import formats, svg, table, words
+from escapade.report.reading import TOLERANCE, Reading, read_all
+from escapade.study.results import StudyResult
+
+HEADINGS = {
+    "agreement": "Measured against predicted mean exit time",
+    "spectrum": "Curvature and gradient noise at the minimum",
+    "mean_against_barrier": "Mean exit time against the barrier",
+    "mean_against_noise_scale": "Mean exit time against the noise scale",
+    "survival": "How exit times are distributed",
+    "exit_directions": "Where replicas leave",
+    "regimes": "Which mechanism acts where",
+}
+"""Title of each figure."""
+
+CAPTIONS = {
+    "agreement": (
+        "Each marker is one cell: above, its measured mean exit time against the predicted one; "
+        "below, their ratio. Bars are 95 % intervals, an arrow up is a lower bound (no exit within "
+        "the cap), and text with an arrow at an edge gives a value beyond the panel. Only filled "
+        "markers, the activated cells, test the theory. In the lower panel cells that would "
+        "coincide stand side by side."
+    ),
+    "spectrum": (
+        "Above: each Hessian eigenvalue, and the variance of one example's gradient along its "
+        "eigenvector. Below: that variance over c λ. If the noise covariance were c times the "
+        "Hessian, every hollow marker would lie on the line."
+    ),
+    "mean_against_barrier": (
+        "Measured means with 95 % intervals, by region. Dashes are predictions, joined where the "
+        "learning rate is the same; crosses are the plain law exp(b), without its prefactor. Laws "
+        "that leave a panel are off by more than a factor of ten there."
+    ),
+    "mean_against_noise_scale": (
+        "The same cells against B / η, the inverse noise scale. Predictions are joined where the "
+        "region is the same: along such a line the plain law is exponential in B / η."
+    ),
+    "survival": (
+        "Fraction of replicas still inside (Kaplan-Meier, censoring included), time in units of "
+        "each cell's own mean. On this logarithmic scale an exponential law is a straight line: "
+        "escape over a barrier follows it, a curve that drops suddenly is an arrival, not an escape."
+    ),
+    "exit_directions": (
+        "One bar per cell: how the squared displacement at exit divides among the Hessian "
+        "eigenvectors, sharpest first, on average over exits. The last bar is a displacement in a "
+        "random direction."
+    ),
+    "regimes": (
+        "Above: a barrier law needs a high barrier and a region outside the typical shell, the "
+        "tinted corner; that is necessary, not sufficient. Below: the coefficient of variation, "
+        "1 for the exponential law. Colour is the mechanism diagnosed. Cells that would coincide "
+        "stand side by side."
+    ),
+}
+"""How to read each figure."""
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A figure in the page."""
+
+    name: str
+    heading: str
+    caption: str
+    drawing: Markup
+
+
+def render(study: StudyResult, figures: Mapping[str, Figure]) -> str:
+    """The page of a study as HTML.
+
+    Args:
+        study: what the study found.
+        figures: the figures by name.
+    """
+    readings = read_all(study)
+    titles = {reading.anchor: reading.summary for reading in readings}
+    exhibits = {
+        name: Exhibit(
+            name,
+            HEADINGS[name],
+            CAPTIONS[name],
+            svg.inline(figure, name, f"{HEADINGS[name]}. The table of cells has the numbers.", titles),
+        )
+        for name, figure in figures.items()
+    }
+    environment = Environment(
+        loader=PackageLoader("escapade.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(number=formats.number, percent=formats.percent, count=formats.count)
+    environment.filters.update(duration=formats.duration)
+    return environment.get_template("page.html").render(
+        study=study,
+        answer=words.answer(study),
+        rules=words.rules(),
+        verdicts=words.VERDICTS,
+        checks=words.checks(study),
+        tiles=_tiles(study, readings),
+        exhibits=exhibits,
+        columns=table.COLUMNS,
+        rows=[table.row(reading) for reading in readings],
+        assumptions=_assumptions(readings),
+        provenance=_flat(study.provenance),
+        effort=_effort(readings),
+    )
+
+
+def _tiles(study: StudyResult, readings: list[Reading]) -> list[tuple[str, str]]:
+    """The study in a few numbers: each with what it counts."""
+    judged = [reading for reading in readings if reading.verdict]
+    ratios = [reading.log_ratio[1] for reading in judged if reading.exits]
+    tally = {
+        verdict: sum(reading.verdict == verdict for reading in judged) for verdict in words.VERDICTS
+    }
+    steps = sum(reading.result.sample.walker_steps for reading in readings)
+    return [
+        (f"{len(readings)} of {study.planned}", "cells finished"),
+        (str(sum(reading.activated for reading in readings)), "activated"),
+        (formats.span(ratios, formats.ratio_from_log).replace(" to ", " – "), "measured / predicted"),
+        (
+            " · ".join(map(str, tally.values())),
+            f"within {formats.percent(TOLERANCE)} · deviating · uncertain",
+        ),
+        (formats.number(float(steps), 2), "SGD steps simulated"),
+    ]
+
+
+def _assumptions(readings: list[Reading]) -> list[tuple[str, int]]:
+    """What the predictions assume, in the theories' own words, with the number of cells."""
+    counts: dict[str, int] = {}
+    for reading in readings:
+        for assumption in reading.result.prediction.assumptions if reading.compared else ():
+            counts[assumption] = counts.get(assumption, 0) + 1
+    return list(counts.items())
+
+
+def _effort(readings: list[Reading]) -> str:
+    """By what the exits were computed, and how long it took."""
+    samples = [reading.result.sample for reading in readings]
+    engines = dict.fromkeys(f"{sample.engine} in {sample.precision}" for sample in samples)
+    seconds = sum(sample.seconds for sample in samples)
+    return f"{formats.listing(list(engines))}, {formats.duration(seconds)}" if samples else "–"
+
+
+def _flat(provenance: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested provenance as a list of names and texts."""
+    entries = []
+    for name, value in provenance.items():
+        name = f"{prefix}{name.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            entries += _flat(value, f"{name}: ")
+        else:
+            entries.append((name, str(value)))
+    return entries

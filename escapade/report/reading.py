@@ -1,0 +1,218 @@
+"""A cell as the report reads it: measured beside predicted, and the verdict by the stated rule."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from escapade.report import formats
+from escapade.study.cell import Cell
+from escapade.study.results import CellResult, StudyResult
+
+TOLERANCE = 0.15
+"""Measured and predicted count as equal when their ratio lies within 1 -+ this."""
+
+DYNAMICS = {
+    "minibatch": "minibatch SGD",
+    "minibatch_without_replacement": "minibatch SGD without replacement",
+    "minibatch_shuffled_epochs": "minibatch SGD in shuffled epochs",
+    "gaussian": "Gaussian SGD",
+    "continuous": "continuous SGD",
+    "langevin": "Langevin SGD",
+}
+
+_SIZES = {
+    "slab": ("slab", "half-width"),
+    "half_space": ("half-space", "offset"),
+    "ball": ("ball", "radius"),
+    "sublevel": ("sublevel set", "depth"),
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The numbers of one cell that the report shows.
+
+    Attributes:
+        result: the cell's result.
+        mean: measured mean exit time in steps; infinite without an exit, NaN if all diverged.
+        lower: lower end of its 95 % interval; a lower bound of the mean without an exit.
+        upper: upper end, infinite without an exit.
+        variation: coefficient of variation; NaN where unknown.
+        p_value: of the exponential law; NaN where untested.
+        exits: replicas that left.
+        censored: replicas still inside when the run was cut.
+        diverged: replicas that produced NaN or infinity, excluded.
+        log_predicted: logarithm of the predicted mean exit time in steps; NaN without one.
+        log_plain: the same for the plain exponential law.
+    """
+
+    result: CellResult
+    mean: float
+    lower: float
+    upper: float
+    variation: float
+    p_value: float
+    exits: int
+    censored: int
+    diverged: int
+    log_predicted: float
+    log_plain: float
+
+    @property
+    def cell(self) -> Cell:
+        """The problem."""
+        return self.result.cell
+
+    @property
+    def mechanism(self) -> str:
+        """The mechanism diagnosed."""
+        return self.result.diagnosis.mechanism
+
+    @property
+    def activated(self) -> bool:
+        """Whether the mechanism is the one that barrier theories are about."""
+        return self.mechanism == "activated"
+
+    @property
+    def measured(self) -> bool:
+        """Whether any replica counts, that is, whether not all of them diverged."""
+        return not np.isnan(self.mean)
+
+    @property
+    def compared(self) -> bool:
+        """Whether there is both a measurement and a prediction."""
+        return self.measured and not np.isnan(self.log_predicted)
+
+    @property
+    def log_ratio(self) -> tuple[float, float, float]:
+        """Logarithm of measured / predicted: lower end, value and upper end; NaN without both."""
+        low, middle, high = np.log([self.lower, self.mean, self.upper]) - self.log_predicted
+        return float(low), float(middle), float(high)
+
+    @property
+    def verdict(self) -> str:
+        """ "agrees", "deviates" or "open"; "" where nothing can be compared.
+
+        By the whole 95 % interval of measured / predicted: inside 1 -+ TOLERANCE it agrees,
+        outside it deviates, across an edge the measurement is too noisy to tell. Only activated
+        cells are judged, for no barrier theory claims the others.
+        """
+        if not (self.compared and self.activated):
+            return ""
+        low, _, high = self.log_ratio
+        bottom, top = np.log([1 - TOLERANCE, 1 + TOLERANCE])
+        if bottom <= low and high <= top:
+            return "agrees"
+        return "deviates" if high < bottom or low > top else "open"
+
+    @property
+    def within_stated_error(self) -> bool | None:
+        """Whether the interval meets the error the theory states for itself; None if it does not.
+
+        None also where there is nothing to compare.
+        """
+        if not self.compared or not np.isfinite(self.result.prediction.relative_error):
+            return None
+        low, _, high = self.log_ratio
+        error = self.result.prediction.relative_error
+        bottom = np.log(1 - error) if error < 1 else -np.inf
+        return bool(high >= bottom and low <= np.log(1 + error))
+
+    @property
+    def dynamics(self) -> str:
+        """The dynamics in words."""
+        return DYNAMICS.get(self.cell.dynamics, self.cell.dynamics)
+
+    @property
+    def region(self) -> str:
+        """The kind of region in words."""
+        return region_name(self.cell.region)
+
+    @property
+    def size(self) -> str:
+        """The size of the region with its meaning, such as "half-width 0.1"."""
+        kind = _SIZES.get(self.cell.region, ("", "size"))[1]
+        return f"{kind} {self.cell.size:.4g}"
+
+    @property
+    def name(self) -> str:
+        """The cell in one line."""
+        scaled = (
+            f", sharpness ×{formats.parameter(self.cell.sharpness)}"
+            if self.cell.sharpness != 1
+            else ""
+        )
+        return (
+            f"{self.dynamics}, η = {formats.parameter(self.cell.learning_rate)}, "
+            f"B = {formats.parameter(self.cell.batch_size)}{scaled}, {self.region} of {self.size}"
+        )
+
+    @property
+    def anchor(self) -> str:
+        """Name of the cell's place in the page."""
+        return f"cell-{self.cell.identity}"
+
+    @property
+    def mean_text(self) -> str:
+        """The measured mean in words."""
+        if not self.measured:
+            return "–"
+        return formats.number(self.mean) if self.exits else f"> {formats.number(self.lower)}"
+
+    @property
+    def summary(self) -> str:
+        """The cell and what it gave, in a few lines: the tooltip of its marker."""
+        lines = [self.name]
+        if not self.measured:
+            lines.append("all replicas diverged")
+        elif self.exits:
+            interval = f"{formats.number(self.lower)} to {formats.number(self.upper)}"
+            lines.append(f"measured {self.mean_text} steps ({interval})")
+        else:
+            lines.append(f"no exit: mean {self.mean_text} steps")
+        if not np.isnan(self.log_predicted):
+            lines.append(f"predicted {formats.number_from_log(self.log_predicted)} steps")
+        else:
+            lines.append("no prediction")
+        barrier = formats.number(self.result.diagnosis.groups.barrier)
+        lines.append(f"{self.mechanism}, barrier b = {barrier}, CV {formats.number(self.variation)}")
+        return "\n".join(lines)
+
+
+def read(result: CellResult) -> Reading:
+    """The reading of one cell."""
+    sample = result.sample
+    diverged = int(np.count_nonzero(sample.diverged))
+    if diverged == sample.replicas:
+        mean = lower = upper = variation = p_value = np.nan
+    else:
+        mean, (lower, upper) = sample.mean, sample.interval
+        variation = sample.coefficient_of_variation
+        p_value = sample.exponentiality.p_value
+    log_predicted, log_plain = (
+        float(law.log_mean) if law is not None and np.isfinite(law.log_mean) else np.nan
+        for law in (result.prediction, result.exponential_law)
+    )
+    return Reading(
+        result=result,
+        mean=mean,
+        lower=lower,
+        upper=upper,
+        variation=variation,
+        p_value=p_value,
+        exits=sample.exits,
+        censored=sample.replicas - diverged - sample.exits,
+        diverged=diverged,
+        log_predicted=log_predicted,
+        log_plain=log_plain,
+    )
+
+
+def read_all(study: StudyResult) -> list[Reading]:
+    """The readings of a study's cells, in the order of its grid."""
+    return [read(result) for result in study.cells]
+
+
+def region_name(region: str) -> str:
+    """The kind of region in words."""
+    return _SIZES.get(region, (region, ""))[0]

@@ -1,0 +1,89 @@
+"""One cell from problem to result; runs anywhere, and depends on the cell and the seed alone."""
+
+import functools
+import threading
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from escapade.errors import EscapadeError
+from escapade.exits import simulate
+from escapade.study.cell import Cell
+from escapade.study.problem import Problem, build_landscape
+from escapade.study.results import CellResult
+from escapade.study.specification import Specification
+from escapade.theory import diagnose, predict
+
+
+def compute_cell(
+    problem: Problem, cell: Cell, cancelled: threading.Event | None = None
+) -> CellResult:
+    """Simulate a cell, predict it and name its mechanism.
+
+    Raises:
+        KeyboardInterrupt: soon after `cancelled` is set.
+    """
+
+    def stop_if_cancelled(finished: int, replicas: int) -> None:
+        if cancelled is not None and cancelled.is_set():
+            raise KeyboardInterrupt
+
+    escape = problem.escape(cell)
+    neighbourhood = problem.neighbourhood(cell)
+    prediction = exponential_law = None
+    silence = ""
+    try:
+        prediction = predict(escape, neighbourhood=neighbourhood)
+        exponential_law = predict(escape, "exponential_law", neighbourhood=neighbourhood)
+    except EscapadeError as error:
+        silence = str(error)
+    sample = simulate(
+        escape,
+        cell.replicas,
+        cell.max_steps,
+        cell.key(problem.specification.seed),
+        progress=stop_if_cancelled,
+    )
+    return CellResult(
+        cell=cell,
+        sample=sample,
+        prediction=prediction,
+        exponential_law=exponential_law,
+        diagnosis=diagnose(
+            escape, sample, neighbourhood=neighbourhood, prediction=prediction
+        ),
+        exit_shares=exit_shares(sample.exit_points, ~sample.censored & ~sample.diverged,
+                                escape.minimum, neighbourhood.eigenvectors),
+        silence=silence,
+    )  # fmt: skip
+
+
+def exit_shares(
+    exit_points: Float[np.ndarray, "replicas dim"],
+    exited: np.ndarray,
+    minimum: Float[np.ndarray, " dim"],
+    eigenvectors: Float[np.ndarray, "dim dim"],
+) -> Float[np.ndarray, " dim"]:
+    """Mean share of the squared exit displacement along each eigenvector; NaN without exits."""
+    if not exited.any():
+        return np.full(minimum.size, np.nan)
+    components = (exit_points[exited] - minimum) @ eigenvectors
+    shares = components**2 / (components**2).sum(axis=1, keepdims=True)
+    return shares.mean(axis=0)
+
+
+@functools.lru_cache(maxsize=1)
+def _worker_problem(specification: Specification, theta: bytes) -> Problem:
+    landscape = build_landscape(specification.landscape, specification.seed)
+    return Problem(specification, landscape, np.frombuffer(theta))
+
+
+def compute_remotely(specification: Specification, theta: bytes, cell: Cell) -> CellResult:
+    """`compute_cell` from what can be sent to another machine; the problem is kept there."""
+    return compute_cell(_worker_problem(specification, theta), cell)
+
+
+def without_text(specification: Specification) -> Specification:
+    """The specification without the file it was read from, to be sent to workers."""
+    return replace(specification, text="")

@@ -1,0 +1,103 @@
+"""What a study found: the objects the report draws, and nothing it would have to compute."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from escapade.exits import ExitSample
+from escapade.minimum import Alignment
+from escapade.study.cell import Cell
+from escapade.theory import Diagnosis, Prediction
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One finished cell.
+
+    Attributes:
+        cell: the problem.
+        sample: measured exits (positions of exit points are kept only along
+            `MinimumSummary.eigenvectors`, see `exit_shares`).
+        prediction: the uniform mean exit time; None when no theory applies.
+        exponential_law: the paper's plain law; None likewise.
+        diagnosis: the mechanism.
+        exit_shares: mean share of the squared exit displacement along each Hessian eigenvector,
+            sharpest first; they sum to one.
+        silence: why there is no prediction, or "".
+    """
+
+    cell: Cell
+    sample: ExitSample
+    prediction: Prediction | None
+    exponential_law: Prediction | None
+    diagnosis: Diagnosis
+    exit_shares: Float[np.ndarray, " dim"]
+    silence: str = ""
+
+
+@dataclass(frozen=True)
+class MinimumSummary:
+    """The minimum of a study and its neighbourhood.
+
+    Attributes:
+        theta: the parameters.
+        loss: loss there.
+        gradient_norm: gradient norm there.
+        flat_directions: number of flat directions.
+        eigenvalues: Hessian eigenvalues, largest first.
+        noise_along: noise variance of one example along each Hessian eigenvector.
+        noise_eigenvalues: eigenvalues of the noise covariance, largest first.
+        alignment: closeness of C to c H.
+        effective_dimension: Tr S / lambda_max(S) of the diffusion.
+        examples: number of examples, 0 for an analytic landscape.
+        accuracy: fraction of examples classified correctly; NaN where that means nothing.
+        description: the landscape in a few words.
+        seconds: time spent finding it.
+    """
+
+    theta: Float[np.ndarray, " dim"]
+    loss: float
+    gradient_norm: float
+    flat_directions: int
+    eigenvalues: Float[np.ndarray, " dim"]
+    noise_along: Float[np.ndarray, " dim"]
+    noise_eigenvalues: Float[np.ndarray, " dim"]
+    alignment: Alignment
+    effective_dimension: float
+    examples: int
+    accuracy: float
+    description: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A whole study.
+
+    Attributes:
+        name: name of the study.
+        title: the question, in one line.
+        description: what the study is about, one paragraph of plain text.
+        seed: the study's seed.
+        quick: whether the reduced grid was run.
+        minimum: the minimum.
+        cells: finished cells, in the order of the study's grid.
+        planned: number of cells of the grid; more than `cells` when the study is unfinished.
+        command: the command line that reproduces it.
+        provenance: versions of Escapade and the libraries, processor, date and time taken.
+        specification: the study file as TOML text.
+    """
+
+    name: str
+    title: str
+    description: str
+    seed: int
+    quick: bool
+    minimum: MinimumSummary
+    cells: tuple[CellResult, ...]
+    planned: int
+    command: str
+    provenance: dict[str, Any]
+    specification: str

@@ -1,0 +1,202 @@
+"""Running a study: find the minimum, plan the cells, compute what is missing, collect."""
+
+import importlib.metadata
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from escapade.errors import InvalidArgument, StudyError
+from escapade.landscape import AbstractLandscape, Empirical
+from escapade.minimum import Minimum, effective_dimension
+from escapade.minimum.neighbourhood import Neighbourhood
+from escapade.precision import in_float64
+from escapade.study.cell import Cell
+from escapade.study.executors import in_threads, on_dask
+from escapade.study.problem import Problem, build_landscape, find_study_minimum
+from escapade.study.results import MinimumSummary, StudyResult
+from escapade.study.specification import Specification, load_specification
+from escapade.study.store import Store
+
+LIBRARIES = ("escapade", "jax", "jaxlib", "equinox", "numpy", "scipy")
+
+
+class StudyProgress:
+    """What a study tells while it runs; this one says nothing."""
+
+    def stage(self, message: str) -> None:
+        """A new stage begins."""
+
+    def planned(self, cells: list[Cell], finished: list[Cell]) -> None:
+        """The cells of the study, and those found finished."""
+
+    def cell_done(self, cell: Cell) -> None:
+        """A cell was computed and saved."""
+
+    def cell_failed(self, cell: Cell, error: Exception) -> None:
+        """A cell failed; the others go on."""
+
+
+def run_study(
+    specification: Specification | str,
+    folder: Path | str,
+    *,
+    quick: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: StudyProgress | None = None,
+    command: str = "",
+) -> StudyResult:
+    """Run a study, or go on with one that was interrupted.
+
+    Every finished cell is saved at once in `folder`; a second call computes only what is missing.
+    The results do not depend on the number of workers, on the order, or on who computed them.
+
+    Args:
+        specification: a specification, the name of a built-in study, or the path of a file.
+        folder: results folder, created if missing.
+        quick: run the reduced grid.
+        workers: threads; the number of processors unless given.
+        scheduler: address of a Dask scheduler, or "local"; threads of this process unless given.
+        progress: receiver of progress.
+        command: command line to quote in the report.
+
+    Raises:
+        StudyError: when the study is malformed, the folder cannot be used, or every cell failed.
+        KeyboardInterrupt: on Ctrl-C, after stopping the cells that run.
+    """
+    if isinstance(specification, str):
+        specification = load_specification(specification)
+    if workers is not None and workers < 1:
+        raise InvalidArgument(f"workers is {workers}; give at least 1")
+    progress = progress or StudyProgress()
+    store = Store(Path(folder))
+    store.claim(specification.text)
+    began = time.time()
+
+    progress.stage("loading the landscape")
+    landscape = build_landscape(specification.landscape, specification.seed)
+    summary = store.load_minimum()
+    if summary is None:
+        progress.stage("finding the minimum")
+        minimum = find_study_minimum(specification, landscape)
+        seconds = time.time() - began
+        problem = Problem(specification, landscape, minimum.theta)
+        summary = _summary(problem, minimum, seconds)
+        store.save_minimum(summary)
+    problem = Problem(specification, landscape, summary.theta)
+
+    progress.stage("planning the cells")
+    cells = problem.plan(quick)
+    store.save_header(_header(specification, quick, command), cells)
+    results = {cell: store.load_cell(cell) for cell in cells}
+    missing = [cell for cell in cells if results[cell] is None]
+    progress.planned(cells, [cell for cell in cells if results[cell] is not None])
+    # Long cells first: the workers then finish together.
+    missing.sort(key=lambda cell: -cell.replicas * cell.max_steps)
+    if scheduler is not None:
+        outcomes = on_dask(problem, missing, scheduler)
+    else:
+        outcomes = in_threads(problem, missing, workers or os.cpu_count() or 1)
+    failures: list[tuple[Cell, Exception]] = []
+    for cell, outcome in outcomes:
+        if isinstance(outcome, Exception):
+            failures.append((cell, outcome))
+            progress.cell_failed(cell, outcome)
+            continue
+        store.save_cell(outcome)
+        results[cell] = outcome
+        progress.cell_done(cell)
+    header = _header(specification, quick, command)
+    store.save_header({**header, "seconds": round(time.time() - began, 1)}, cells)
+    if failures and len(failures) == len(cells):
+        raise StudyError(f"every cell failed; the first, {failures[0][0]}: {failures[0][1]}")
+    return load_study(folder)
+
+
+def load_study(folder: Path | str) -> StudyResult:
+    """Results of a study folder, finished or not, without computing anything.
+
+    Raises:
+        StudyError: when the folder holds no study.
+    """
+    if not (Path(folder) / "study.json").is_file():
+        raise StudyError(f"{folder} holds no study; run `escapade study NAME` first")
+    store = Store(Path(folder))
+    header, cells = store.load_header()
+    minimum = store.load_minimum()
+    if minimum is None:
+        raise StudyError(f"{folder} holds no minimum yet; run the study first")
+    names = ("name", "title", "description", "seed", "quick", "command")
+    return StudyResult(
+        **{name: header.pop(name) for name in names},
+        minimum=minimum,
+        cells=tuple(found for cell in cells if (found := store.load_cell(cell)) is not None),
+        planned=len(cells),
+        provenance=header,
+        specification=store.specification,
+    )
+
+
+def _header(specification: Specification, quick: bool, command: str) -> dict[str, Any]:
+    return {
+        "name": specification.name,
+        "title": specification.title,
+        "description": " ".join(specification.description.split()),
+        "seed": specification.seed,
+        "quick": quick,
+        "command": command,
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "processor": f"{platform.machine()}, {os.cpu_count()} processors",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _summary(problem: Problem, minimum: Minimum, seconds: float) -> MinimumSummary:
+    landscape = problem.landscape
+    around = Neighbourhood(minimum.jacobian, problem.covariance(1.0))
+    examples = landscape.examples if isinstance(landscape, Empirical) else 0
+    return MinimumSummary(
+        theta=minimum.theta,
+        loss=minimum.loss,
+        gradient_norm=minimum.gradient_norm,
+        flat_directions=minimum.flat_directions,
+        eigenvalues=around.eigenvalues,
+        noise_along=around.noise_along,
+        noise_eigenvalues=np.linalg.eigvalsh(around.covariance)[::-1].copy(),
+        alignment=around.alignment,
+        effective_dimension=effective_dimension(around.stationary_covariance()),
+        examples=examples,
+        accuracy=_accuracy(problem),
+        description=_describe(problem.specification, landscape),
+        seconds=seconds,
+    )
+
+
+def _accuracy(problem: Problem) -> float:
+    if not problem.specification.landscape.data:
+        return float("nan")
+    scores = in_float64(_scores, problem.landscape, problem.theta)
+    return float((scores.argmax(axis=1) == problem.landscape.data[1]).mean())
+
+
+def _scores(landscape: Empirical, theta: jax.Array) -> jax.Array:
+    return jax.vmap(landscape.model(theta))(landscape.data[0])
+
+
+def _describe(specification: Specification, landscape: AbstractLandscape) -> str:
+    if not isinstance(landscape, Empirical):
+        return f"{type(landscape).__name__} in dimension {landscape.dim}"
+    wanted = specification.landscape
+    widths = "-".join(map(str, wanted.widths))
+    return (
+        f"{wanted.network} ({widths} hidden, {wanted.activation}) on {wanted.data or 'own data'}, "
+        f"{landscape.dim} parameters, {landscape.examples} examples, {wanted.loss} with weight "
+        f"decay {wanted.weight_decay:g}"
+    ).replace("_", " ")

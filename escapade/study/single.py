@@ -1,0 +1,50 @@
+"""One prediction at a study's minimum, without a grid."""
+
+from dataclasses import replace
+
+from escapade.errors import StudyError
+from escapade.study.cell import Cell
+from escapade.study.problem import Problem, build_landscape, find_study_minimum
+from escapade.study.specification import REGIONS, Grid, load_specification
+from escapade.theory import Diagnosis, Prediction, diagnose
+from escapade.theory import predict as predict_escape
+
+
+def predict_single(
+    name: str,
+    learning_rate: float,
+    batch_size: int,
+    region: str,
+    size: float | None,
+    barrier: float | None,
+) -> tuple[Cell, Prediction, Prediction, Diagnosis]:
+    """Train to the minimum of a study and predict one exit from it.
+
+    Returns:
+        The problem, the uniform prediction, the plain exponential law and the mechanism.
+
+    Raises:
+        StudyError: when the study or the region is unknown.
+    """
+    if region not in REGIONS:
+        raise StudyError(f"region is {region!r}; choose one of {', '.join(REGIONS)}")
+    specification = load_specification(name)
+    grid = Grid(
+        region=(region,),
+        learning_rate=(learning_rate,),
+        batch_size=(batch_size,),
+        size=() if size is None else (size,),
+        barrier=() if barrier is None else (barrier,),
+    )
+    specification = replace(specification, grid=(grid,))
+    landscape = build_landscape(specification.landscape, specification.seed)
+    minimum = find_study_minimum(specification, landscape)
+    problem = Problem(specification, landscape, minimum.theta)
+    (cell,) = problem.plan(quick=False)
+    escape, around = problem.escape(cell), problem.neighbourhood(cell)
+    return (
+        cell,
+        predict_escape(escape, neighbourhood=around),
+        predict_escape(escape, "exponential_law", neighbourhood=around),
+        diagnose(escape, neighbourhood=around),
+    )

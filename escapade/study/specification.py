@@ -1,0 +1,197 @@
+"""What a study is asked to do: a TOML file, a Python file, or one of the built-in studies."""
+
+import difflib
+import importlib.resources
+import runpy
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from escapade.dynamics import SAMPLINGS
+from escapade.errors import StudyError
+from escapade.landscape import AbstractLandscape
+
+DYNAMICS = ("minibatch", *(f"minibatch_{name}" for name in SAMPLINGS[1:]), "gaussian", "continuous",
+            "langevin")  # fmt: skip
+REGIONS = ("slab", "half_space", "ball", "sublevel")
+
+
+@dataclass(frozen=True)
+class LandscapeSpecification:
+    """A network on a data set, or a function of the user's that builds any landscape."""
+
+    data: str = ""
+    path: str | None = None
+    preprocessing: str | None = None
+    examples: int = 0
+    network: str = "mlp"
+    widths: tuple[int, ...] = (8,)
+    activation: str = "tanh"
+    bias: bool = False
+    weight_decay: float = 1e-3
+    loss: str = "cross_entropy"
+    build: Callable[[], AbstractLandscape] | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSpecification:
+    """The minibatch phase before the polish."""
+
+    learning_rate: float = 0.1
+    batch_size: int = 32
+    steps: int = 4000
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A block of cells: the product of its lists.
+
+    `stiffness` is eta times the sharpness of the unscaled minimum, an alternative to
+    `learning_rate`; `barrier` chooses the region's size so that b takes that value, an
+    alternative to `size`. Runs are capped at `patience` predicted mean exit times, and at `max_steps`.
+    """
+
+    dynamics: tuple[str, ...] = ("minibatch",)
+    region: tuple[str, ...] = ("slab",)
+    learning_rate: tuple[float, ...] = ()
+    stiffness: tuple[float, ...] = ()
+    batch_size: tuple[float, ...] = (64,)
+    sharpness: tuple[float, ...] = (1.0,)
+    size: tuple[float, ...] = ()
+    barrier: tuple[float, ...] = ()
+    replicas: int = 512
+    patience: float = 20.0
+    max_steps: int = 200_000
+    quick: bool = True
+    quick_replicas: int = 192
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A whole study."""
+
+    name: str
+    title: str
+    description: str = ""
+    seed: int = 0
+    landscape: LandscapeSpecification = field(default_factory=LandscapeSpecification)
+    training: TrainingSpecification = field(default_factory=TrainingSpecification)
+    grid: tuple[Grid, ...] = ()
+    text: str = ""
+
+
+def builtin_studies() -> dict[str, str]:
+    """Name and title of each built-in study."""
+    folder = importlib.resources.files("escapade.study") / "builtin"
+    files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return {
+        name.removesuffix(".toml"): tomllib.loads((folder / name).read_text())["title"]
+        for name in files
+    }
+
+
+def load_specification(name_or_path: str) -> Specification:
+    """Read a built-in study by name, or the user's TOML or Python file.
+
+    A Python file defines ``study``, a dictionary of the same form as the TOML, in which
+    ``study["landscape"]["build"]`` may be a function that returns a landscape.
+
+    Raises:
+        StudyError: when the study is unknown or malformed; the message names the entry.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".toml", ".py"):
+        if not path.is_file():
+            raise StudyError(f"study file {path} does not exist")
+        text = path.read_text()
+        content = _run_python(path) if path.suffix == ".py" else _parse(text, str(path))
+        return _specification(content, text, str(path))
+    known = builtin_studies()
+    if name_or_path not in known:
+        close = difflib.get_close_matches(name_or_path, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise StudyError(
+            f"unknown study {name_or_path!r}{hint} Built-in studies: {', '.join(known)}; or give "
+            "the path of a .toml or .py file"
+        )
+    resource = importlib.resources.files("escapade.study") / "builtin" / f"{name_or_path}.toml"
+    text = resource.read_text()
+    return _specification(_parse(text, name_or_path), text, name_or_path)
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"study {where} is not valid TOML: {error}") from error
+
+
+def _run_python(path: Path) -> dict[str, Any]:
+    try:
+        content = runpy.run_path(str(path)).get("study")
+    except Exception as error:
+        raise StudyError(f"study file {path} failed to run: {error!r}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"study file {path} must define `study`, a dictionary")
+    return content
+
+
+def _specification(content: dict[str, Any], text: str, where: str) -> Specification:
+    content = dict(content)
+    grids = content.pop("grid", [])
+    if not isinstance(grids, list) or not grids:
+        raise StudyError(f"study {where} has no [[grid]]; give at least one block of cells")
+    landscape = _fill(
+        LandscapeSpecification, content.pop("landscape", {}), f"{where}: [landscape]"
+    )
+    training = _fill(TrainingSpecification, content.pop("training", {}), f"{where}: [training]")
+    grid = tuple(
+        _checked(_fill(Grid, block, f"{where}: [[grid]] {number}"), f"{where}: [[grid]] {number}")
+        for number, block in enumerate(grids, 1)
+    )
+    if not landscape.data and landscape.build is None:
+        raise StudyError(f"study {where}: [landscape] needs `data` (a data set) or `build`")
+    content.setdefault("name", Path(where).stem)
+    content.setdefault("title", f"How fast does SGD leave this minimum? ({content['name']})")
+    parts = {"landscape": landscape, "training": training, "grid": grid, "text": text}
+    return _fill(Specification, {**content, **parts}, where)
+
+
+def _fill(kind: type, content: dict[str, Any], where: str) -> Any:
+    """Build a dataclass, turning lists and single values into tuples where tuples are meant."""
+    known = {entry.name: entry for entry in fields(kind)}
+    for name in content:
+        if name not in known:
+            raise StudyError(f"{where}: unknown entry {name!r}; known: {', '.join(known)}")
+    values = {}
+    for name, value in content.items():
+        if str(known[name].type).startswith("tuple["):
+            value = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        values[name] = value
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise StudyError(f"{where}: {error}") from error
+
+
+def _checked(grid: Grid, where: str) -> Grid:
+    for name, allowed in (("dynamics", DYNAMICS), ("region", REGIONS)):
+        for value in getattr(grid, name):
+            if value not in allowed:
+                raise StudyError(
+                    f"{where}: {name} {value!r} is unknown; choose from {', '.join(allowed)}"
+                )
+    for one, other in (("learning_rate", "stiffness"), ("size", "barrier")):
+        if bool(getattr(grid, one)) == bool(getattr(grid, other)):
+            raise StudyError(f"{where}: give either {one} or {other}")
+    for name in ("learning_rate", "stiffness", "batch_size", "sharpness", "size", "barrier"):
+        for value in getattr(grid, name):
+            if not (isinstance(value, (int, float)) and value > 0):
+                raise StudyError(f"{where}: {name} holds {value!r}; give positive numbers")
+    for name in ("replicas", "quick_replicas", "max_steps"):
+        value = getattr(grid, name)
+        if not (isinstance(value, int) and value > 0):
+            raise StudyError(f"{where}: {name} is {value!r}; give a positive whole number")
+    return grid

@@ -1,0 +1,197 @@
+"""The results folder: one file per finished cell, written at once, so nothing finished is lost.
+
+    study.toml          the specification
+    minimum.nc          the minimum and its neighbourhood
+    cells/<identity>.nc one finished cell: exit times and points, prediction, diagnosis
+    study.json          title, seed, planned cells, versions, machine, command
+
+Cells are self-describing NetCDF files: ``xarray.open_dataset(path, engine="h5netcdf")``.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from escapade.errors import StudyError
+from escapade.exits import ExitSample
+from escapade.minimum import Alignment
+from escapade.study.cell import Cell
+from escapade.study.results import CellResult, MinimumSummary
+from escapade.theory import Diagnosis, Groups, Prediction
+
+
+class Store:
+    """A study's results folder."""
+
+    def __init__(self, folder: Path):
+        """Open or create a folder.
+
+        Raises:
+            StudyError: when it cannot be created or written.
+        """
+        self.folder = Path(folder)
+        try:
+            (self.folder / "cells").mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise StudyError(
+                f"output folder {self.folder} cannot be written ({error.strerror}); give another "
+                "with --out"
+            ) from error
+
+    def claim(self, specification: str) -> None:
+        """Make the folder this study's, or make sure that it is.
+
+        Raises:
+            StudyError: when it holds the results of another study.
+        """
+        path = self.folder / "study.toml"
+        if path.is_file() and path.read_text() != specification:
+            raise StudyError(
+                f"output folder {self.folder} holds the results of another study (or of an older "
+                "version of this one); give another with --out, or delete it"
+            )
+        self._write(path, lambda target: target.write_text(specification))
+
+    @property
+    def specification(self) -> str:
+        """Text of the study file."""
+        return (self.folder / "study.toml").read_text()
+
+    def save_cell(self, result: CellResult) -> None:
+        """Write one finished cell, atomically."""
+        dataset = result.sample.to_xarray()
+        dataset["exit_points"] = dataset["exit_points"].astype(np.float32)
+        dataset["exit_shares"] = ("direction", result.exit_shares)
+        dataset.attrs["escapade_cell"] = json.dumps(
+            {
+                "cell": asdict(result.cell),
+                "prediction": _prediction_to_json(result.prediction),
+                "exponential_law": _prediction_to_json(result.exponential_law),
+                "diagnosis": {
+                    "mechanism": result.diagnosis.mechanism,
+                    "reason": result.diagnosis.reason,
+                    "groups": _fields(result.diagnosis.groups),
+                },
+                "silence": result.silence,
+            }
+        )
+        path = self._cell_path(result.cell)
+        self._write(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf"))
+
+    def load_cell(self, cell: Cell) -> CellResult | None:
+        """A finished cell, or None; an unreadable file counts as unfinished."""
+        path = self._cell_path(cell)
+        if not path.is_file():
+            return None
+        try:
+            with xr.open_dataset(path, engine="h5netcdf") as opened:
+                dataset = opened.load()
+            content = json.loads(dataset.attrs.pop("escapade_cell"))
+            shares = np.asarray(dataset["exit_shares"])
+            return CellResult(
+                cell=Cell(**content["cell"]),
+                sample=ExitSample.from_xarray(dataset.drop_vars("exit_shares")),
+                prediction=_prediction_from_json(content["prediction"]),
+                exponential_law=_prediction_from_json(content["exponential_law"]),
+                diagnosis=Diagnosis(
+                    content["diagnosis"]["mechanism"],
+                    content["diagnosis"]["reason"],
+                    _groups(content["diagnosis"]["groups"]),
+                ),
+                exit_shares=shares,
+                silence=content["silence"],
+            )
+        except (OSError, KeyError, ValueError, TypeError):
+            return None
+
+    def save_minimum(self, minimum: MinimumSummary) -> None:
+        """Write the minimum, atomically."""
+        content = asdict(minimum)
+        content["alignment"] = _fields(minimum.alignment)
+        arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
+        scalars = {name: value for name, value in content.items() if name not in arrays}
+        dataset = xr.Dataset(
+            {name: ("direction", value) for name, value in arrays.items()},
+            attrs={"escapade_minimum": json.dumps(scalars)},
+        )
+        path = self.folder / "minimum.nc"
+        self._write(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf"))
+
+    def load_minimum(self) -> MinimumSummary | None:
+        """The minimum, or None when it has not been found yet."""
+        path = self.folder / "minimum.nc"
+        if not path.is_file():
+            return None
+        with xr.open_dataset(path, engine="h5netcdf") as opened:
+            dataset = opened.load()
+        scalars = json.loads(dataset.attrs["escapade_minimum"])
+        scalars["alignment"] = Alignment(**scalars["alignment"])
+        arrays = {str(name): np.asarray(value) for name, value in dataset.data_vars.items()}
+        return MinimumSummary(**arrays, **scalars)
+
+    def save_header(self, header: dict[str, Any], cells: list[Cell]) -> None:
+        """Write what the study is and which cells it plans."""
+        text = json.dumps({**header, "cells": [asdict(cell) for cell in cells]}, indent=2)
+        self._write(self.folder / "study.json", lambda target: target.write_text(text))
+
+    def load_header(self) -> tuple[dict[str, Any], list[Cell]]:
+        """What the study is and which cells it plans.
+
+        Raises:
+            StudyError: when the folder holds no study.
+        """
+        path = self.folder / "study.json"
+        if not path.is_file():
+            raise StudyError(f"{self.folder} holds no study; run `escapade study NAME` first")
+        header = json.loads(path.read_text())
+        return header, [Cell(**cell) for cell in header.pop("cells")]
+
+    def _cell_path(self, cell: Cell) -> Path:
+        return self.folder / "cells" / f"{cell.identity}.nc"
+
+    def _write(self, path: Path, write: Callable[[Path], Any]) -> None:
+        """Write beside the final name, then rename: a reader never sees half a file."""
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            write(partial)
+            os.replace(partial, path)
+        except OSError as error:
+            raise StudyError(f"cannot write {path}: {error.strerror or error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in vars(record).items()
+    }
+
+
+def _groups(content: dict[str, Any]) -> Groups:
+    values = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }
+    return Groups(**values)
+
+
+def _prediction_to_json(prediction: Prediction | None) -> dict[str, Any] | None:
+    if prediction is None:
+        return None
+    return {**_fields(prediction), "groups": _fields(prediction.groups)}
+
+
+def _prediction_from_json(content: dict[str, Any] | None) -> Prediction | None:
+    if content is None:
+        return None
+    content = {**content, "assumptions": tuple(content["assumptions"])}
+    return Prediction(**{**content, "groups": _groups(content["groups"])})

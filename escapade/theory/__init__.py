@@ -1,0 +1,7 @@
+"""Theories of escape: formulas with their assumptions, and the mechanism that applies."""
+
+from escapade.theory.diagnose import diagnose
+from escapade.theory.predict import predict
+from escapade.theory.prediction import Diagnosis, Groups, Prediction
+
+__all__ = ["Diagnosis", "Groups", "Prediction", "diagnose", "predict"]

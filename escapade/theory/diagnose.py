@@ -1,0 +1,229 @@
+"""The verb `diagnose`: which mechanism lets an escape happen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from escapade.dynamics import MinibatchSGD
+from escapade.errors import EscapadeError, Unstable
+from escapade.escape import Escape
+from escapade.exits import ExitSample
+from escapade.landscape import AbstractLandscape, Empirical
+from escapade.landscape.descent import roll
+from escapade.minimum import Neighbourhood
+from escapade.minimum import neighbourhood as measure_neighbourhood
+from escapade.precision import in_float64
+from escapade.theory.groups import local_covariance, measure_groups
+from escapade.theory.predict import predict
+from escapade.theory.prediction import Diagnosis, Groups, Prediction
+
+SHELL = 0.25
+"""Mean squared distance, in units of the region's size squared, from which exits are diffusive."""
+
+DRIFT = 0.5
+"""Noise-induced shift, as a share of the distance to the boundary, from which exits drift."""
+
+
+def diagnose(
+    escape: Escape,
+    sample: ExitSample | None = None,
+    *,
+    neighbourhood: Neighbourhood | None = None,
+    prediction: Prediction | None = None,
+) -> Diagnosis:
+    """Name the mechanism of an escape: activated, diffusive, drift or unstable.
+
+    In this order:
+
+    * *unstable*: the chain is linearly or mean-square unstable at the minimum;
+    * *drift*: the noiseless motion from the start leaves the region;
+    * *diffusive*: the stationary spread reaches a quarter of the region's size squared (for a
+      slab: barrier below 2), so that exit is no rare event;
+    * *drift*: the noise shifts the mean position (third derivatives times stationary
+      covariance) by half the distance to the boundary or more;
+    * *activated*: otherwise.
+
+    `neighbourhood` and `prediction` (of the default theory) save time if already computed.
+
+    A sample decides doubtful cases: regular exits (coefficient of variation below 0.6) that come
+    in less than half the predicted time are not activated; exponential exits at the predicted
+    rate are.
+
+    Raises:
+        NotAMinimum: when the minimum has a flat or unstable direction.
+    """
+    around = measure_neighbourhood(escape) if neighbourhood is None else neighbourhood
+    try:
+        stationary = local_covariance(escape, around)
+    except Unstable as error:
+        return Diagnosis("unstable", str(error), _groups_without_stationary_law(escape, around))
+    if prediction is None:
+        groups, _ = measure_groups(escape, around, stationary)
+    else:
+        groups = prediction.groups
+    growth = _mean_square_growth(escape, around)
+    if growth > 1:
+        return Diagnosis(
+            "unstable",
+            "mean-square unstable along the sharpest direction: the spread of curvature between "
+            f"minibatches multiplies the variance by {growth:.3g} each step",
+            groups,
+        )
+    if _rolls_out(escape):
+        return Diagnosis("drift", "gradient descent without noise leaves the region", groups)
+    verdict = _from_groups(escape, around, stationary, groups)
+    if sample is None or sample.exits < 30:
+        return verdict
+    if prediction is None:
+        try:
+            prediction = predict(escape, neighbourhood=around)
+        except EscapadeError:
+            return verdict
+    return _with_sample(sample, prediction.mean, verdict)
+
+
+def _from_groups(
+    escape: Escape,
+    around: Neighbourhood,
+    stationary: Float[np.ndarray, "dim dim"],
+    groups: Groups,
+) -> Diagnosis:
+    if groups.shell_ratio >= SHELL:
+        return Diagnosis(
+            "diffusive",
+            f"the stationary spread (squared) is {groups.shell_ratio:.2g} of the region's size "
+            f"squared, with {groups.effective_dimension:.2g} effective directions: typical "
+            "fluctuations reach the boundary",
+            groups,
+        )
+    shift = noise_induced_shift(escape, around, stationary)
+    share = _share_of_distance(escape, shift)
+    if share >= DRIFT:
+        return Diagnosis(
+            "drift",
+            f"the noise moves the mean position by {100 * share:.0f} % of the distance to the "
+            "boundary (third derivatives of the loss)",
+            groups,
+        )
+    return Diagnosis(
+        "activated",
+        f"a rare fluctuation must climb a barrier b = {groups.barrier:.3g}",
+        groups,
+    )
+
+
+def _with_sample(sample: ExitSample, predicted: float, verdict: Diagnosis) -> Diagnosis:
+    variation = sample.coefficient_of_variation
+    ratio = sample.mean / predicted
+    if verdict.mechanism == "activated" and variation < 0.6 and ratio < 0.5:
+        return Diagnosis(
+            "drift",
+            f"exits are regular (coefficient of variation {variation:.2f}) and come after "
+            f"{100 * ratio:.2g} % of the time an activated exit would take",
+            verdict.groups,
+        )
+    if verdict.mechanism == "diffusive" and abs(variation - 1) < 0.2 and 2 / 3 < ratio < 1.5:
+        return Diagnosis(
+            "activated",
+            f"the barrier b = {verdict.groups.barrier:.3g} is low, yet exits are exponential "
+            f"(coefficient of variation {variation:.2f}) at the predicted rate",
+            verdict.groups,
+        )
+    return verdict
+
+
+def _groups_without_stationary_law(escape: Escape, around: Neighbourhood) -> Groups:
+    rates = escape.dynamics.learning_rate * np.linalg.eigvals(around.drift_matrix).real
+    nan = float("nan")
+    return Groups(nan, nan, float(rates.max()), nan, nan, (1 / rates.min(), 1 / rates.max()))
+
+
+def _mean_square_growth(escape: Escape, around: Neighbourhood) -> float:
+    """Factor of the second moment per step along the sharpest direction, from curvature noise.
+
+    ``(1 - eta lambda)^2 + eta^2 Var(v^T H_i v) / B`` (Wu, Ma and E 2018), with the finite
+    population factor without replacement; 1-dimensional, so a lower bound on the true growth.
+    """
+    dynamics, landscape = escape.dynamics, escape.landscape
+    if not (isinstance(dynamics, MinibatchSGD) and isinstance(landscape, Empirical)):
+        return 0.0
+    curvatures = in_float64(
+        _example_curvatures, landscape, escape.minimum, around.sharpest_direction
+    )
+    variance = curvatures.var() / dynamics.batch_size
+    if dynamics.sampling != "with_replacement":
+        examples = landscape.examples
+        variance *= (examples - dynamics.batch_size) / max(examples - 1, 1)
+    rate = dynamics.learning_rate
+    return float((1 - rate * curvatures.mean()) ** 2 + rate**2 * variance)
+
+
+def _example_curvatures(
+    landscape: Empirical, theta: Float[Array, " dim"], direction: Float[Array, " dim"]
+) -> Float[Array, " examples"]:
+    def along(distance: Array) -> Array:
+        return landscape.example_losses(theta + distance * direction)
+
+    def slope(distance: Array) -> Array:
+        return jax.jvp(along, (distance,), (jnp.ones_like(distance),))[1]
+
+    zero = jnp.zeros((), theta.dtype)
+    return jax.jvp(slope, (zero,), (jnp.ones_like(zero),))[1]
+
+
+def _rolls_out(escape: Escape) -> bool:
+    """Whether gradient descent from the start leaves the region within a thousand steps."""
+    if np.array_equal(escape.start, escape.minimum):
+        return False
+    highest = in_float64(_highest_level, escape, escape.start)
+    return bool(highest >= 0)
+
+
+def _highest_level(escape: Escape, theta: Float[Array, " dim"]) -> Float[Array, ""]:
+    def body(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        point, highest = state
+        point = roll(escape.landscape, point, escape.dynamics.learning_rate, 1)
+        return point, jnp.maximum(highest, escape.region._level(point))
+
+    return jax.lax.fori_loop(0, 1000, body, (theta, escape.region._level(theta)))[1]
+
+
+def noise_induced_shift(
+    escape: Escape, around: Neighbourhood, stationary: Float[np.ndarray, "dim dim"]
+) -> Float[np.ndarray, " dim"]:
+    """Shift of the mean position by noise, to first order in epsilon^2.
+
+    Stationarity of the mean, ``A shift + (epsilon^2 / 2) D^2 gradient : S = 0``.
+    """
+    eigenvalues, vectors = np.linalg.eigh(stationary)
+    # Directions that carry all but a thousandth of the spread.
+    order = np.argsort(eigenvalues)[::-1]
+    carried = np.cumsum(eigenvalues[order]) <= 0.999 * eigenvalues.sum()
+    kept = order[: int(carried.sum()) + 1][:64]
+    scaled = (vectors[:, kept] * np.sqrt(np.clip(eigenvalues[kept], 0, None))).T
+    curvature = in_float64(_curvature_of_gradient, escape.landscape, escape.minimum, scaled)
+    return -0.5 * escape.noise_scale * np.linalg.solve(around.drift_matrix, curvature)
+
+
+def _curvature_of_gradient(
+    landscape: AbstractLandscape,
+    theta: Float[Array, " dim"],
+    directions: Float[Array, "kept dim"],
+) -> Float[Array, " dim"]:
+    """Sum over directions d of the second derivative of the gradient, D^2 gradient [d, d]."""
+
+    def second(direction: Float[Array, " dim"]) -> Float[Array, " dim"]:
+        def first(point: Float[Array, " dim"]) -> Float[Array, " dim"]:
+            return jax.jvp(landscape._gradient, (point,), (direction,))[1]
+
+        return jax.jvp(first, (theta,), (direction,))[1]
+
+    return jnp.sum(jax.lax.map(second, directions), axis=0)
+
+
+def _share_of_distance(escape: Escape, shift: Float[np.ndarray, " dim"]) -> float:
+    """How far a shift carries towards the boundary: 0 at the minimum, 1 on the boundary."""
+    at_minimum = float(escape.region.level(escape.minimum))
+    shifted = float(escape.region.level(escape.minimum + shift))
+    return (shifted - at_minimum) / -at_minimum if at_minimum < 0 else 1.0

@@ -1,0 +1,180 @@
+"""Measuring the dimensionless groups of an escape."""
+
+import numpy as np
+from jaxtyping import Float
+
+from escapade.dynamics import MinibatchSGD
+from escapade.escape import Escape
+from escapade.landscape import Empirical
+from escapade.minimum import Neighbourhood, effective_dimension
+from escapade.precision import in_float64
+from escapade.region.boundary import distance_to_boundary
+from escapade.region.forms import LinearForm, QuadraticForm
+from escapade.theory.prediction import Groups
+
+RAYS = 8
+"""Directions searched on each side for the boundary of a region without closed form."""
+
+
+def local_covariance(
+    escape: Escape, neighbourhood: Neighbourhood
+) -> Float[np.ndarray, "dim dim"]:
+    """Stationary covariance S of the dynamics as it is: diffusion or chain at finite step.
+
+    Raises:
+        Unstable: when the chain is unstable.
+    """
+    continuous = escape.dynamics.continuous
+    rate = None if continuous else escape.dynamics.learning_rate
+    return neighbourhood.stationary_covariance(rate)
+
+
+def measure_groups(
+    escape: Escape,
+    neighbourhood: Neighbourhood,
+    stationary: Float[np.ndarray, "dim dim"],
+    *,
+    with_noise_correction: bool = True,
+) -> tuple[Groups, Float[np.ndarray, " dim"]]:
+    """The groups of an escape, and the displacement at its most likely exit point.
+
+    The noise correction reads every example's gradient; without it the group is NaN.
+
+    For a region without closed form (a basin, a predicate) the boundary is looked for along the
+    main directions, and the quadratic quasipotential there is corrected by the ratio of the true
+    to the quadratic rise of the loss: an estimate.
+    """
+    form = escape.region.local_form(escape.minimum, neighbourhood.drift_matrix)
+    if isinstance(form, LinearForm):
+        exit_point, shell = _through_plane(form, stationary)
+    elif isinstance(form, QuadraticForm):
+        exit_point, shell = _through_ellipsoid(form, stationary)
+    else:
+        exit_point, shell = _through_rays(escape, neighbourhood, stationary)
+    barrier = 0.5 * exit_point @ np.linalg.lstsq(stationary, exit_point)[0] / escape.noise_scale
+    if form is None:
+        barrier *= _rise_ratio(escape, neighbourhood, exit_point)
+    normal = _normal(form, exit_point)
+    drift = normal @ neighbourhood.drift_matrix @ exit_point
+    spread = np.sqrt(normal @ neighbourhood.covariance @ normal)
+    rates = escape.dynamics.learning_rate * np.linalg.eigvals(neighbourhood.drift_matrix).real
+    groups = Groups(
+        barrier=float(barrier),
+        signal_to_noise=float(np.sqrt(escape.dynamics.batch_size) * abs(drift) / spread),
+        stiffness=float(rates.max()),
+        effective_dimension=effective_dimension(stationary),
+        shell_ratio=float(escape.noise_scale * shell),
+        relaxation_steps=(float(1 / rates.min()), float(1 / rates.max())),
+        noise_correction=_noise_correction(
+            escape, neighbourhood, stationary, exit_point, one_sided=_one_sided(form)
+        )
+        if with_noise_correction
+        else float("nan"),
+    )
+    return groups, exit_point
+
+
+def _through_plane(
+    form: LinearForm, stationary: Float[np.ndarray, "dim dim"]
+) -> tuple[Float[np.ndarray, " dim"], float]:
+    variance = form.normal @ stationary @ form.normal
+    return stationary @ form.normal * form.offset / variance, variance / form.offset**2
+
+
+def _through_ellipsoid(
+    form: QuadraticForm, stationary: Float[np.ndarray, "dim dim"]
+) -> tuple[Float[np.ndarray, " dim"], float]:
+    eigenvalues, vectors = np.linalg.eigh(stationary)
+    root = vectors * np.sqrt(np.clip(eigenvalues, 0, None))
+    weights, directions = np.linalg.eigh(root.T @ form.matrix @ root)
+    exit_point = root @ directions[:, -1] * form.radius / np.sqrt(weights[-1])
+    return exit_point, weights.sum() / form.radius**2
+
+
+def _through_rays(
+    escape: Escape, neighbourhood: Neighbourhood, stationary: Float[np.ndarray, "dim dim"]
+) -> tuple[Float[np.ndarray, " dim"], float]:
+    spread = np.linalg.eigh(stationary)[1][:, ::-1][:, :RAYS]
+    rays = np.concatenate([spread.T, neighbourhood.eigenvectors[:, :RAYS].T])
+    rays = np.concatenate([rays, -rays])
+    distances = distance_to_boundary(escape.region, escape.minimum, rays)
+    quasipotentials = np.full(len(rays), np.inf)
+    for index in np.flatnonzero(np.isfinite(distances)):
+        point = distances[index] * rays[index]
+        value = 0.5 * point @ np.linalg.lstsq(stationary, point)[0]
+        quasipotentials[index] = value * _rise_ratio(escape, neighbourhood, point)
+    best = int(np.argmin(quasipotentials))
+    exit_point = distances[best] * rays[best]
+    along = rays[best] @ stationary @ rays[best]
+    return exit_point, along / distances[best] ** 2
+
+
+def _rise_ratio(
+    escape: Escape, neighbourhood: Neighbourhood, displacement: Float[np.ndarray, " dim"]
+) -> float:
+    """True over quadratic rise of the loss; 1 for a drift without loss."""
+    loss = getattr(escape.landscape, "loss", None)
+    if loss is None:
+        return 1.0
+    rise = float(loss(escape.minimum + displacement) - loss(escape.minimum))
+    return max(rise, 0.0) / float(0.5 * displacement @ neighbourhood.drift_matrix @ displacement)
+
+
+def _normal(
+    form: LinearForm | QuadraticForm | None, exit_point: Float[np.ndarray, " dim"]
+) -> Float[np.ndarray, " dim"]:
+    if form is None:
+        return exit_point / np.linalg.norm(exit_point)
+    return form.normal_at(exit_point[None])[0]
+
+
+def _one_sided(form: LinearForm | QuadraticForm | None) -> bool:
+    return form is None or (isinstance(form, LinearForm) and not form.two_sided)
+
+
+def _noise_correction(
+    escape: Escape,
+    neighbourhood: Neighbourhood,
+    stationary: Float[np.ndarray, "dim dim"],
+    exit_point: Float[np.ndarray, " dim"],
+    one_sided: bool,
+) -> float:
+    """Change of log E[nu] by the skewness and tails of minibatch noise, to first order.
+
+    The true noise has the Hamiltonian ``log mean_i exp(p . xi_i)`` in place of ``p^T C p / 2``
+    (theory: Azizian et al. 2024); along the Gaussian optimal path, whose momentum is
+    ``p(t) = exp(-A^T t) S^-1 x``, the action changes by minus the integral of the difference. Of
+    the two opposite exits of a symmetric region the easier one is taken. Zero for Gaussian
+    dynamics.
+    """
+    dynamics = escape.dynamics
+    if not (isinstance(dynamics, MinibatchSGD) and isinstance(escape.landscape, Empirical)):
+        return 0.0
+    gradients = in_float64(_example_gradients, escape.landscape, escape.minimum)
+    noise = gradients - gradients.mean(axis=0)
+    rates, modes = neighbourhood.eigenvalues, neighbourhood.eigenvectors
+    momentum = modes.T @ np.linalg.lstsq(stationary, exit_point)[0]
+    # Gauss-Legendre in the logarithm of the time to the exit, from far below the fastest
+    # relaxation to far beyond the slowest.
+    nodes, weights = np.polynomial.legendre.leggauss(96)
+    low, high = np.log(1e-4 / rates[0]), np.log(20 / max(rates[-1], 1e-6 * rates[0]))
+    times = np.exp(low + (high - low) * (nodes + 1) / 2)
+    weights = weights * (high - low) / 2 * times
+    path = (np.exp(-np.outer(times, rates)) * momentum) @ modes.T
+    projections = noise @ path.T
+    gaussian = 0.5 * (projections**2).mean(axis=0)
+    # A step moves against the gradient, so an exit along +x is driven by minus the noise.
+    change = [
+        -float(weights @ (_log_mean_exp(-side * projections) - gaussian))
+        for side in ((1.0,) if one_sided else (1.0, -1.0))
+    ]
+    return min(change) / escape.noise_scale
+
+
+def _log_mean_exp(values: Float[np.ndarray, "examples nodes"]) -> Float[np.ndarray, " nodes"]:
+    top = values.max(axis=0)
+    return top + np.log(np.exp(values - top).mean(axis=0))
+
+
+def _example_gradients(landscape: Empirical, theta: Float[np.ndarray, " dim"]):
+    return landscape.example_gradients(theta)

@@ -1,0 +1,155 @@
+"""The verb `predict`: mean exit time of an escape according to a theory."""
+
+import numpy as np
+from jaxtyping import Float
+
+from escapade.dynamics import MinibatchSGD
+from escapade.errors import InvalidArgument, Unsupported
+from escapade.escape import Escape
+from escapade.landscape import Quadratic
+from escapade.minimum import Neighbourhood
+from escapade.minimum import neighbourhood as measure_neighbourhood
+from escapade.region.forms import LinearForm, QuadraticForm
+from escapade.theory.groups import local_covariance, measure_groups
+from escapade.theory.prediction import Groups, Prediction
+from escapade.theory.uniform import continuous_mean_exit_time, uniform_mean_exit_time
+
+
+def predict(
+    escape: Escape, theory: str = "escapade", *, neighbourhood: Neighbourhood | None = None
+) -> Prediction:
+    """Predict the mean exit time of an escape that starts at its minimum.
+
+    Args:
+        escape: the problem; its region must have a closed form near the minimum (ball, sublevel
+            set, half-space or slab around the minimum).
+        theory: "escapade", the uniform mean exit time with prefactor and finite step size, or
+            "exponential_law", the plain law of Ibayashi and Imaizumi.
+        neighbourhood: Hessian and noise at the minimum, if already computed.
+
+    Raises:
+        InvalidArgument: when the theory is unknown.
+        Unsupported: when the region has no closed form, or for shuffled epochs.
+        Unstable: when the learning rate is too large for the chain to be stable.
+        NotAMinimum: when the minimum has a flat or unstable direction.
+    """
+    if theory not in _THEORIES:
+        raise InvalidArgument(f"theory is {theory!r}; choose one of {', '.join(_THEORIES)}")
+    dynamics = escape.dynamics
+    if isinstance(dynamics, MinibatchSGD) and dynamics.sampling == "shuffled_epochs":
+        raise Unsupported(
+            "no theory predicts shuffled epochs: the noise of successive steps is anti-correlated "
+            "within an epoch; simulate, or sample with or without replacement"
+        )
+    around = measure_neighbourhood(escape) if neighbourhood is None else neighbourhood
+    form = escape.region.local_form(escape.minimum, around.drift_matrix)
+    if form is None:
+        raise Unsupported(
+            f"no closed form predicts the exit from this region ({escape.region}); use a ball, "
+            "sublevel set, half-space or slab around the minimum, or simulate"
+        )
+    return _THEORIES[theory](escape, around, form)
+
+
+def _uniform(
+    escape: Escape, around: Neighbourhood, form: LinearForm | QuadraticForm
+) -> Prediction:
+    stationary = local_covariance(escape, around)
+    groups, exit_point = measure_groups(escape, around, stationary)
+    rate, batch = escape.dynamics.learning_rate, escape.dynamics.batch_size
+    matrices = (around.drift_matrix, around.covariance, form)
+    if escape.dynamics.continuous:
+        found = continuous_mean_exit_time(*matrices, escape.noise_scale)
+        log_mean = found.log_mean - np.log(rate)
+    else:
+        found = uniform_mean_exit_time(*matrices, rate, batch)
+        log_mean = found.log_mean
+    return Prediction(
+        theory="escapade",
+        log_mean=float(log_mean),
+        relative_error=found.relative_error,
+        exponent=groups.barrier * escape.noise_scale,
+        groups=groups,
+        assumptions=_assumptions(escape, around, groups, exit_point),
+        source="uniform mean exit time of linear-Gaussian SGD (docs/theory.md)",
+    )
+
+
+def _exponential_law(
+    escape: Escape, around: Neighbourhood, form: LinearForm | QuadraticForm
+) -> Prediction:
+    stationary = around.stationary_covariance()
+    groups, _ = measure_groups(escape, around, stationary, with_noise_correction=False)
+    return Prediction(
+        theory="exponential_law",
+        log_mean=groups.barrier - float(np.log(escape.dynamics.learning_rate)),
+        relative_error=float("inf"),
+        exponent=groups.barrier * escape.noise_scale,
+        groups=groups,
+        assumptions=(
+            "holds on the logarithmic scale only: no prefactor, no finite step size",
+            *_regime(groups),
+        ),
+        source="Ibayashi and Imaizumi, arXiv 2111.04004: E[tau] = exp((B / eta) V0), tau = eta nu",
+    )
+
+
+_THEORIES = {"escapade": _uniform, "exponential_law": _exponential_law}
+
+
+def _assumptions(
+    escape: Escape,
+    around: Neighbourhood,
+    groups: Groups,
+    exit_point: Float[np.ndarray, " dim"],
+) -> tuple[str, ...]:
+    """Every assumption with the number that decides it."""
+    lines = _regime(groups)
+    if not isinstance(escape.landscape, Quadratic):
+        deviation = _nonlinearity(escape, around, exit_point)
+        lines.append(
+            _line(
+                deviation <= 0.1,
+                "quadratic up to the exit: the gradient there differs from linear by "
+                f"{100 * deviation:.2g} % (at most 10 %)",
+            )
+        )
+    if isinstance(escape.dynamics, MinibatchSGD):
+        lines.append(
+            _line(
+                abs(groups.noise_correction) <= 0.3,
+                "Gaussian noise: skewness and tails of the minibatch noise change log E[nu] by "
+                f"about {groups.noise_correction:+.2g} (at most 0.3)",
+            )
+        )
+    if not np.array_equal(escape.start, escape.minimum):
+        lines.append("starts at the minimum: no, so the time of the first relaxation is not seen")
+    return tuple(lines)
+
+
+def _regime(groups: Groups) -> list[str]:
+    return [
+        _line(groups.barrier >= 2, f"exit over a barrier: b = {groups.barrier:.3g} (at least 2)"),
+        _line(
+            groups.shell_ratio <= 0.25,
+            "the region lies outside the typical shell: mean squared distance over size squared "
+            f"is {groups.shell_ratio:.2g} (at most 0.25)",
+        ),
+        _line(groups.stiffness < 2, f"stable step: eta lambda_max = {groups.stiffness:.3g} (< 2)"),
+    ]
+
+
+def _line(holds: bool, text: str) -> str:
+    return f"{'holds' if holds else 'FAILS'}: {text}"
+
+
+def _nonlinearity(
+    escape: Escape, around: Neighbourhood, exit_point: Float[np.ndarray, " dim"]
+) -> float:
+    """Largest relative deviation of the gradient from linear at the two opposite exit points."""
+    linear = around.drift_matrix @ exit_point
+    deviations = [
+        np.linalg.norm(escape.landscape.gradient(escape.minimum + side * exit_point) - side * linear)
+        for side in (1.0, -1.0)
+    ]
+    return float(max(deviations) / np.linalg.norm(linear))
