@@ -1,6 +1,7 @@
 """Escapade: how fast, by which route and by which mechanism does SGD leave a minimum?
 
 Describe an `Escape` (what is left, by which dynamics, out of which region), then ask a verb about
+it: `simulate`, `predict`, `minimum_steepness`, `diagnose`.
 """
 
 from escapade import data, errors, noise
@@ -11,6 +12,7 @@ from escapade.escape import Escape
 from escapade.exits import ExitSample, Interrupted, simulate
 from escapade.minimum import Minimum, Neighbourhood, find_minimum, neighbourhood, train
 from escapade.region import Ball, Basin, HalfSpace, Slab, Sublevel, Where
+from escapade.steepness import Instanton, minimum_steepness
 from escapade.theory import Diagnosis, Groups, Prediction, diagnose, predict
 
 __version__ = "0.1.0"
@@ -26,6 +28,7 @@ __all__ = [
     "GaussianSGD",
     "Groups",
     "HalfSpace",
+    "Instanton",
     "Interrupted",
     "LangevinSGD",
     "Minimum",
@@ -40,6 +43,7 @@ __all__ = [
     "errors",
     "find_minimum",
     "landscapes",
+    "minimum_steepness",
     "neighbourhood",
     "noise",
     "predict",

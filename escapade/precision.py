@@ -12,8 +12,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src import dtypes, literals
 
 PRECISIONS = ("float32", "float64")
+
+
+def _canonical(array: np.ndarray) -> literals.TypedNdArray:
+    return literals.TypedNdArray(np.asarray(array, dtypes.canonicalize_dtype(array.dtype)))
+
+
+# JAX 0.10 remembers a NumPy array that a function closes over in the precision of its first use,
+# and a second use in the other precision fails to compile. This handler forgets, so that a loss
+# such as ``lambda theta: jnp.sum((X @ theta - y) ** 2)`` works in both.
+dtypes.register_canonicalize_value_handler(np.ndarray, _canonical)
 
 
 def float64() -> AbstractContextManager[Any]:
@@ -38,7 +49,7 @@ def in_float64(function: Callable[..., Any], *arguments: Any) -> Any:
     compiled code is kept for the next call with arguments of the same shapes.
     """
     with float64():
-        result = _compiled(function, arguments)
+        result = _compiled(*_traced((function, arguments)))
         return jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, result)
 
 
@@ -51,6 +62,11 @@ def host_or_traced(function: Callable[..., Any], theta: Any, *context_arguments:
     if isinstance(theta, jax.Array):
         return function(*context_arguments, theta)
     return in_float64(function, *context_arguments, np.asarray(theta, dtype=np.float64))
+
+
+def _traced(tree: Any) -> Any:
+    """Turn floats into arrays: a static float would make each value compile anew."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, float) else leaf, tree)
 
 
 def place(tree: Any) -> Any:

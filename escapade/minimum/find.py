@@ -1,7 +1,11 @@
 """Finding a minimum, and making sure that it is one."""
 
+import warnings
+from collections.abc import Callable
+
 import equinox as eqx
 import numpy as np
+import scipy.linalg
 import scipy.optimize
 from jaxtyping import Float
 
@@ -47,8 +51,8 @@ def find_minimum(
 ) -> Minimum:
     """Descend and polish until the point IS a minimum.
 
-    Full-batch quasi-Newton descent (L-BFGS), then a trust-region Newton method, then Newton steps
-    until rounding stops them; all in float64, with a dense Hessian (up to a few thousand
+    Full-batch quasi-Newton descent (L-BFGS), then Newton steps until rounding stops them (after a
+    trust-region Newton method where they do not settle at once); all in float64, with a dense Hessian (up to a few thousand
     parameters).
 
     Args:
@@ -64,7 +68,12 @@ def find_minimum(
     point = _starting_point(landscape, near)
     if isinstance(landscape, AbstractLoss):
         point = _descend(landscape, point, max_iterations)
-    point, matrix, norm = _polish(landscape, point)
+    try:
+        point, matrix, norm = _polish(landscape, point)
+    except NotAMinimum:
+        if not isinstance(landscape, AbstractLoss):
+            raise
+        point, matrix, norm = _polish(landscape, _trust_region(landscape, point))
     eigenvalues = np.linalg.eigvals(matrix).real
     sharpness = eigenvalues.max()
     if not eigenvalues.min() > -FLAT * max(sharpness, 0.0) or sharpness <= 0:
@@ -90,42 +99,69 @@ def _starting_point(landscape: AbstractLandscape, near: object) -> Float[np.ndar
 def _descend(
     landscape: AbstractLoss, point: Float[np.ndarray, " dim"], max_iterations: int
 ) -> Float[np.ndarray, " dim"]:
+    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "ftol": 0, "gtol": 1e-8}
+    return scipy.optimize.minimize(
+        _checked_loss(landscape),
+        point,
+        jac=True,
+        method="L-BFGS-B",
+        options={**options, "maxcor": 30},
+    ).x
+
+
+def _trust_region(
+    landscape: AbstractLoss, point: Float[np.ndarray, " dim"]
+) -> Float[np.ndarray, " dim"]:
+    """Slower than Newton steps, but leaves saddles and survives nearly flat directions."""
+    scale = np.linalg.norm(jacobian(landscape, point), 2)
+    return scipy.optimize.minimize(
+        _checked_loss(landscape),
+        point,
+        jac=True,
+        hess=lambda theta: jacobian(landscape, theta),
+        method="trust-exact",
+        options={"gtol": 1e-10 * scale, "maxiter": 200},
+    ).x
+
+
+def _checked_loss(
+    landscape: AbstractLoss,
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     def loss_and_gradient(theta: np.ndarray) -> tuple[float, np.ndarray]:
         loss, gradient = float(landscape.loss(theta)), np.asarray(landscape.gradient(theta))
         if not (np.isfinite(loss) and np.isfinite(gradient).all()):
             raise Diverged(f"the loss is {loss} during descent; start elsewhere or check the data")
         return loss, gradient
 
-    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "ftol": 0, "gtol": 1e-9}
-    found = scipy.optimize.minimize(
-        loss_and_gradient, point, jac=True, method="L-BFGS-B", options={**options, "maxcor": 30}
-    )
-    sharpness_scale = np.linalg.norm(jacobian(landscape, found.x), 2)
-    found = scipy.optimize.minimize(
-        loss_and_gradient,
-        found.x,
-        jac=True,
-        hess=lambda theta: jacobian(landscape, theta),
-        method="trust-exact",
-        options={"gtol": 1e-10 * sharpness_scale, "maxiter": 200},
-    )
-    return found.x
+    return loss_and_gradient
 
 
 def _polish(
     landscape: AbstractLandscape, point: Float[np.ndarray, " dim"]
 ) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, "dim dim"], float]:
-    """Newton steps while they help; returns the point, its Jacobian and the gradient norm."""
-    matrix = jacobian(landscape, point)
+    """Newton steps while they help; returns the point, its Jacobian and the gradient norm.
+
+    A Jacobian serves several steps while they shrink the gradient tenfold: it is what costs.
+
+    Raises:
+        NotAMinimum: when the gradient does not vanish, or the Jacobian is not positive.
+    """
     gradient = np.asarray(landscape.gradient(point))
-    for _ in range(30):
-        step = np.linalg.lstsq(matrix, gradient, rcond=1e-13)[0]
-        candidate = point - step
-        candidate_gradient = np.asarray(landscape.gradient(candidate))
-        if not np.linalg.norm(candidate_gradient) < np.linalg.norm(gradient):
-            break
-        point, gradient = candidate, candidate_gradient
+    for _ in range(20):
         matrix = jacobian(landscape, point)
+        before = np.linalg.norm(gradient)
+        solve = _solver(matrix)
+        while gradient.any():
+            candidate = point - solve(gradient)
+            new = np.asarray(landscape.gradient(candidate))
+            shrunk = np.linalg.norm(new) / np.linalg.norm(gradient)
+            if not shrunk < 1:
+                break
+            point, gradient = candidate, new
+            if shrunk > 0.1:
+                break
+        if not np.linalg.norm(gradient) < 0.5 * before:
+            break
     norm = float(np.linalg.norm(gradient))
     scale = np.linalg.norm(matrix, 2) * (1 + np.linalg.norm(point))
     if not norm <= 1e-9 * scale:
@@ -135,3 +171,17 @@ def _polish(
             "or another start"
         )
     return point, matrix, norm
+
+
+def _solver(
+    matrix: Float[np.ndarray, "dim dim"],
+) -> Callable[[Float[np.ndarray, " dim"]], Float[np.ndarray, " dim"]]:
+    """Solve with a factorised matrix; in the least-squares sense where it is singular."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
+        factors = scipy.linalg.lu_factor(matrix)
+    pivots = np.abs(np.diag(factors[0]))
+    if pivots.min() > 1e-13 * pivots.max():
+        return lambda vector: scipy.linalg.lu_solve(factors, vector)
+    inverse = scipy.linalg.pinv(matrix, rtol=1e-13)
+    return lambda vector: inverse @ vector

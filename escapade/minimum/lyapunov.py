@@ -56,9 +56,7 @@ def stationary_covariance_discrete(
         sums = rates[:, None] + rates - learning_rate * np.outer(rates, rates)
         return _symmetric(basis @ (basis.T @ noise @ basis / sums) @ basis.T)
     return _symmetric(
-        scipy.linalg.solve_continuous_lyapunov(
-            *equivalent_diffusion(drift, noise, learning_rate)
-        )
+        scipy.linalg.solve_continuous_lyapunov(*equivalent_diffusion(drift, noise, learning_rate))
     )
 
 
@@ -67,9 +65,9 @@ def equivalent_diffusion(
 ) -> tuple[Matrix, Matrix]:
     """Drift matrix and noise of the diffusion with the stationary covariance of discrete SGD.
 
-    With the midpoint factor ``F = (I - eta A / 2)^{-1}`` they are ``F A`` and ``F C F^T``: inserting
-    them in ``A S + S A^T = C`` gives ``A S + S A^T - eta A S A^T = C``. To first order in eta they
-    are the modified equation of the Euler scheme (``A + eta A^2 / 2``).
+    With the midpoint factor ``F = (I - eta A / 2)^{-1}`` they are ``F A`` and ``F C F^T``:
+    inserting them in ``A S + S A^T = C`` gives ``A S + S A^T - eta A S A^T = C``. To first order in
+    eta they are the modified equation of the Euler scheme (``A + eta A^2 / 2``).
 
     Raises:
         InvalidArgument: when the shapes do not match or the learning rate is not positive.
@@ -78,8 +76,9 @@ def equivalent_diffusion(
     """
     drift, noise = _checked(drift_matrix, covariance)
     symmetric = _is_symmetric(drift)
-    _require_stable(np.linalg.eigvalsh(drift) if symmetric else np.linalg.eigvals(drift),
-                    learning_rate)
+    _require_stable(
+        np.linalg.eigvalsh(drift) if symmetric else np.linalg.eigvals(drift), learning_rate
+    )
     factor = scipy.linalg.lu_factor(np.eye(len(drift)) - learning_rate / 2 * drift)
     half = scipy.linalg.lu_solve(factor, noise)
     return (
@@ -97,8 +96,8 @@ def horizon_covariance(
     """Covariance at a finite horizon of SGD started at a point (units of eps^2).
 
     Continuous: ``S_T = S - e^{-A T} S e^{-A^T T}`` at time ``T = horizon``. With a learning rate:
-    ``S_K = S - M^K S M^K^T``, ``M = I - eta A``, after ``K = horizon`` steps. Neither is computed as
-    this difference: no digits are lost when the horizon is short, and no stability is needed.
+    ``S_K = S - M^K S M^K^T``, ``M = I - eta A``, after ``K = horizon`` steps. Neither is computed
+    as this difference: no digits are lost when the horizon is short, and no stability is needed.
 
     Raises:
         InvalidArgument: when the shapes do not match, the horizon is not positive, or it is not a
@@ -133,9 +132,7 @@ def horizon_covariance(
     # A short horizon by Van Loan, "Computing integrals involving the matrix exponential" (1978),
     # then doubled: a sum of positive terms.
     short = horizon / 2**doublings
-    block = scipy.linalg.expm(
-        short * np.block([[drift, noise], [np.zeros_like(drift), -drift.T]])
-    )
+    block = scipy.linalg.expm(short * np.block([[drift, noise], [np.zeros_like(drift), -drift.T]]))
     propagator = block[dim:, dim:].T
     total = propagator @ block[:dim, dim:]
     for _ in range(doublings):
@@ -148,9 +145,7 @@ def _checked(drift_matrix: Matrix, covariance: Matrix) -> tuple[Matrix, Matrix]:
     drift = np.asarray(drift_matrix, dtype=np.float64)
     noise = np.asarray(covariance, dtype=np.float64)
     if drift.ndim != 2 or drift.shape[0] != drift.shape[1] or not np.all(np.isfinite(drift)):
-        raise InvalidArgument(
-            f"drift_matrix has shape {drift.shape}; give a finite square matrix"
-        )
+        raise InvalidArgument(f"drift_matrix has shape {drift.shape}; give a finite square matrix")
     if noise.shape != drift.shape:
         raise InvalidArgument(
             f"covariance has shape {noise.shape} but drift_matrix has {drift.shape}; give both in "

@@ -61,7 +61,7 @@ class Neighbourhood(eqx.Module):
         self.covariance = 0.5 * (covariance + covariance.T)
         eigenvalues, vectors = np.linalg.eigh(0.5 * (drift_matrix + drift_matrix.T))
         self.eigenvalues, self.eigenvectors = eigenvalues[::-1].copy(), vectors[:, ::-1].copy()
-        slowest = np.linalg.eigvals(drift_matrix).real.min() if asymmetry else eigenvalues[0]
+        slowest = self.relaxation_rates[-1]
         if slowest <= 0:
             raise NotAMinimum(
                 f"the drift at the minimum has the eigenvalue {slowest:.3g}, so it is not "
@@ -73,6 +73,18 @@ class Neighbourhood(eqx.Module):
     def dim(self) -> int:
         """Number of parameters."""
         return self.drift_matrix.shape[0]
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the drift is a gradient."""
+        return bool(np.array_equal(self.drift_matrix, self.drift_matrix.T))
+
+    @property
+    def relaxation_rates(self) -> Float[np.ndarray, " dim"]:
+        """Real parts of the eigenvalues of A, largest first: inverse relaxation times."""
+        if self.symmetric:
+            return self.eigenvalues
+        return np.sort(np.linalg.eigvals(self.drift_matrix).real)[::-1]
 
     @property
     def sharpness(self) -> float:

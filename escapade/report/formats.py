@@ -1,8 +1,10 @@
-"""Numbers as text: plain Unicode, so that the same text serves the page, its tooltips and figures."""
+"""Numbers as text: plain Unicode, so that one text serves the page, its tooltips and figures."""
 
 from collections.abc import Callable, Iterable
 
 import numpy as np
+
+UNKNOWN, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LARGEST = 600.0  # natural logarithm of a number that is still far from overflow
@@ -19,9 +21,9 @@ def number(value: float, digits: int = 3) -> str:
     From a thousand to a million there are four at least: 2,581 and 106,800.
     """
     if np.isnan(value):
-        return "–"
+        return UNKNOWN
     if np.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else f"{MINUS}∞"
     if value == 0:
         return "0"
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
@@ -30,8 +32,8 @@ def number(value: float, digits: int = 3) -> str:
             value = float(f"{value:.{max(digits, 4) - 1}e}")
         text = f"{value:,.{max(digits - 1 - int(exponent), 0)}f}"
     else:
-        text = f"{mantissa}×{power_of_ten(int(exponent))}"
-    return text.replace("-", "−")
+        text = f"{mantissa}{TIMES}{power_of_ten(int(exponent))}"
+    return text.replace("-", MINUS)
 
 
 def number_from_log(log_value: float, digits: int = 3) -> str:
@@ -40,7 +42,7 @@ def number_from_log(log_value: float, digits: int = 3) -> str:
         return number(exponential(log_value), digits)
     exponent = int(np.floor(log_value / np.log(10)))
     mantissa = 10 ** (log_value / np.log(10) - exponent)
-    return f"{mantissa:.{digits - 1}f}×{power_of_ten(exponent)}"
+    return f"{mantissa:.{digits - 1}f}{TIMES}{power_of_ten(exponent)}"
 
 
 def exponential(log_value: float) -> float:
@@ -50,8 +52,8 @@ def exponential(log_value: float) -> float:
 
 
 def parameter(value: float) -> str:
-    """A number somebody chose, as it was written: 0.1, 64, 0.0871."""
-    return f"{value:.6g}"
+    """A number somebody chose, such as 0.1, 64 or 10,430, with four digits if not whole."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:.4g}"
 
 
 def ratio(value: float) -> str:
@@ -69,9 +71,14 @@ def span(values: Iterable[float], text: Callable[[float], str] = number) -> str:
     """The range of some numbers: "0.92 to 1.09", or one number if they read alike."""
     known = [value for value in values if not np.isnan(value)]
     if not known:
-        return "–"
+        return UNKNOWN
     low, high = text(min(known)), text(max(known))
     return low if low == high else f"{low} to {high}"
+
+
+def interval(low: float, high: float, text: Callable[[float], str] = number) -> str:
+    """An interval in small print: its ends with a dash between."""
+    return f"{text(low)} {UNKNOWN} {text(high)}"
 
 
 def short(value: float) -> str:
@@ -82,7 +89,7 @@ def short(value: float) -> str:
 def percent(fraction: float) -> str:
     """A fraction in per cent: "13 %", with two digits below ten per cent: "3.2 %"."""
     if not np.isfinite(fraction):
-        return "–"
+        return UNKNOWN
     return f"{100 * fraction:.2g} %" if fraction < 0.1 else f"{100 * fraction:.0f} %"
 
 
@@ -99,7 +106,7 @@ def listing(items: list[str]) -> str:
 def duration(seconds: float) -> str:
     """A time in the unit people would use: "41 s", "12 min", "3.5 h"."""
     if not np.isfinite(seconds):
-        return "–"
+        return UNKNOWN
     for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
             return f"{number(seconds / size, 2)} {unit}"

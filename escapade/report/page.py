@@ -8,8 +8,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from escapade.report import formats, svg, table, words
+from escapade.report.figures.regimes import BARRIER
 from escapade.report.reading import TOLERANCE, Reading, read_all
 from escapade.study.results import StudyResult
+from escapade.theory.diagnose import SHELL
 
 HEADINGS = {
     "agreement": "Measured against predicted mean exit time",
@@ -27,7 +29,7 @@ CAPTIONS = {
         "Each marker is one cell: above, its measured mean exit time against the predicted one; "
         "below, their ratio. Bars are 95 % intervals, an arrow up is a lower bound (no exit within "
         "the cap), and text with an arrow at an edge gives a value beyond the panel. Only filled "
-        "markers, the activated cells, test the theory. In the lower panel cells that would "
+        "markers, the activated cells, can test the theory. In the lower panel cells that would "
         "coincide stand side by side."
     ),
     "spectrum": (
@@ -37,8 +39,8 @@ CAPTIONS = {
     ),
     "mean_against_barrier": (
         "Measured means with 95 % intervals, by region. Dashes are predictions, joined where the "
-        "learning rate is the same; crosses are the plain law exp(b), without its prefactor. Laws "
-        "that leave a panel are off by more than a factor of ten there."
+        "learning rate is the same; crosses are the plain law exp(b) / η, without its prefactor. "
+        "Laws that leave a panel are off by more than a factor of ten there."
     ),
     "mean_against_noise_scale": (
         "The same cells against B / η, the inverse noise scale. Predictions are joined where the "
@@ -47,7 +49,7 @@ CAPTIONS = {
     "survival": (
         "Fraction of replicas still inside (Kaplan-Meier, censoring included), time in units of "
         "each cell's own mean. On this logarithmic scale an exponential law is a straight line: "
-        "escape over a barrier follows it, a curve that drops suddenly is an arrival, not an escape."
+        "escape over a barrier follows it; a curve that drops suddenly is an arrival."
     ),
     "exit_directions": (
         "One bar per cell: how the squared displacement at exit divides among the Hessian "
@@ -55,13 +57,17 @@ CAPTIONS = {
         "random direction."
     ),
     "regimes": (
-        "Above: a barrier law needs a high barrier and a region outside the typical shell, the "
-        "tinted corner; that is necessary, not sufficient. Below: the coefficient of variation, "
-        "1 for the exponential law. Colour is the mechanism diagnosed. Cells that would coincide "
-        "stand side by side."
+        "Above: a barrier law needs a high barrier (dashed: b = "
+        f"{BARRIER:g}) and a region beyond typical fluctuations (dashed: shell ratio {SHELL:g}, "
+        "from which the diagnosis is diffusive; dotted: 1), the tinted corner; that is necessary, "
+        "not sufficient. Below: the coefficient of variation, 1 for the exponential law. Colour is "
+        "the mechanism diagnosed. Cells that would coincide stand side by side."
     ),
 }
 """How to read each figure."""
+
+
+_NUMBERS = "The table of cells has the numbers."
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,9 @@ def render(study: StudyResult, figures: Mapping[str, Figure]) -> str:
             name,
             HEADINGS[name],
             CAPTIONS[name],
-            svg.inline(figure, name, f"{HEADINGS[name]}. The table of cells has the numbers.", titles),
+            svg.inline(
+                figure, name, f"{HEADINGS[name]}. The table of cells has the numbers.", titles
+            ),
         )
         for name, figure in figures.items()
     }
@@ -99,7 +107,7 @@ def render(study: StudyResult, figures: Mapping[str, Figure]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(number=formats.number, percent=formats.percent, count=formats.count)
+    environment.globals.update(number=formats.number, percent=formats.percent)
     environment.filters.update(duration=formats.duration)
     return environment.get_template("page.html").render(
         study=study,
@@ -111,7 +119,6 @@ def render(study: StudyResult, figures: Mapping[str, Figure]) -> str:
         exhibits=exhibits,
         columns=table.COLUMNS,
         rows=[table.row(reading) for reading in readings],
-        assumptions=_assumptions(readings),
         provenance=_flat(study.provenance),
         effort=_effort(readings),
     )
@@ -128,7 +135,7 @@ def _tiles(study: StudyResult, readings: list[Reading]) -> list[tuple[str, str]]
     return [
         (f"{len(readings)} of {study.planned}", "cells finished"),
         (str(sum(reading.activated for reading in readings)), "activated"),
-        (formats.span(ratios, formats.ratio_from_log).replace(" to ", " – "), "measured / predicted"),
+        (formats.span(ratios, formats.ratio_from_log), "measured / predicted"),
         (
             " · ".join(map(str, tally.values())),
             f"within {formats.percent(TOLERANCE)} · deviating · uncertain",
@@ -137,21 +144,12 @@ def _tiles(study: StudyResult, readings: list[Reading]) -> list[tuple[str, str]]
     ]
 
 
-def _assumptions(readings: list[Reading]) -> list[tuple[str, int]]:
-    """What the predictions assume, in the theories' own words, with the number of cells."""
-    counts: dict[str, int] = {}
-    for reading in readings:
-        for assumption in reading.result.prediction.assumptions if reading.compared else ():
-            counts[assumption] = counts.get(assumption, 0) + 1
-    return list(counts.items())
-
-
 def _effort(readings: list[Reading]) -> str:
     """By what the exits were computed, and how long it took."""
     samples = [reading.result.sample for reading in readings]
     engines = dict.fromkeys(f"{sample.engine} in {sample.precision}" for sample in samples)
     seconds = sum(sample.seconds for sample in samples)
-    return f"{formats.listing(list(engines))}, {formats.duration(seconds)}" if samples else "–"
+    return f"{formats.listing([*engines])}, {formats.duration(seconds)}" if samples else "nothing"
 
 
 def _flat(provenance: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:

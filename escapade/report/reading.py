@@ -7,9 +7,13 @@ import numpy as np
 from escapade.report import formats
 from escapade.study.cell import Cell
 from escapade.study.results import CellResult, StudyResult
+from escapade.theory.diagnose import SHELL
 
 TOLERANCE = 0.15
 """Measured and predicted count as equal when their ratio lies within 1 -+ this."""
+
+HOLDS, FAILS = "holds: ", "FAILS: "
+"""How predictions mark each of their assumptions."""
 
 DYNAMICS = {
     "minibatch": "minibatch SGD",
@@ -90,33 +94,57 @@ class Reading:
         return float(low), float(middle), float(high)
 
     @property
+    def covers(self) -> bool:
+        """Whether the 95 % interval of the measured mean contains the predicted mean."""
+        low, _, high = self.log_ratio
+        return low <= 0 <= high
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the mechanism was called activated because of the exits, against the groups.
+
+        The diagnosis then rests on exits that come at the predicted rate, so the agreement of such
+        a cell with the prediction is no evidence.
+        """
+        return self.activated and self.result.diagnosis.groups.shell_ratio >= SHELL
+
+    @property
     def verdict(self) -> str:
-        """ "agrees", "deviates" or "open"; "" where nothing can be compared.
+        """The verdict "agrees", "deviates" or "open", or "" where there is nothing to judge.
 
         By the whole 95 % interval of measured / predicted: inside 1 -+ TOLERANCE it agrees,
-        outside it deviates, across an edge the measurement is too noisy to tell. Only activated
-        cells are judged, for no barrier theory claims the others.
+        outside it deviates, across an edge the measurement is too uncertain to tell. Only cells
+        activated by their groups are judged, for no barrier theory claims the others; and a cell
+        without an exit only if its bound contradicts the prediction.
         """
-        if not (self.compared and self.activated):
+        if not self.compared or not self.activated or self.promoted:
             return ""
         low, _, high = self.log_ratio
         bottom, top = np.log([1 - TOLERANCE, 1 + TOLERANCE])
         if bottom <= low and high <= top:
             return "agrees"
-        return "deviates" if high < bottom or low > top else "open"
+        if high < bottom or low > top:
+            return "deviates"
+        return "open" if self.exits else ""
 
     @property
-    def within_stated_error(self) -> bool | None:
-        """Whether the interval meets the error the theory states for itself; None if it does not.
+    def assumptions(self) -> tuple[str, ...]:
+        """The assumptions of the prediction, as the theory states them; none without one."""
+        prediction = self.result.prediction
+        return prediction.assumptions if prediction is not None else ()
 
-        None also where there is nothing to compare.
-        """
-        if not self.compared or not np.isfinite(self.result.prediction.relative_error):
-            return None
-        low, _, high = self.log_ratio
-        error = self.result.prediction.relative_error
-        bottom = np.log(1 - error) if error < 1 else -np.inf
-        return bool(high >= bottom and low <= np.log(1 + error))
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the assumptions that fail."""
+        return tuple(
+            text.removeprefix(FAILS) for text in self.assumptions if text.startswith(FAILS)
+        )
+
+    @property
+    def stated_error(self) -> float:
+        """The relative error the theory states for itself; infinite if none, NaN unpredicted."""
+        prediction = self.result.prediction
+        return prediction.relative_error if prediction is not None else np.nan
 
     @property
     def dynamics(self) -> str:
@@ -138,7 +166,7 @@ class Reading:
     def name(self) -> str:
         """The cell in one line."""
         scaled = (
-            f", sharpness ×{formats.parameter(self.cell.sharpness)}"
+            f", sharpness {formats.TIMES}{formats.parameter(self.cell.sharpness)}"
             if self.cell.sharpness != 1
             else ""
         )
@@ -156,7 +184,7 @@ class Reading:
     def mean_text(self) -> str:
         """The measured mean in words."""
         if not self.measured:
-            return "–"
+            return formats.UNKNOWN
         return formats.number(self.mean) if self.exits else f"> {formats.number(self.lower)}"
 
     @property
@@ -174,8 +202,8 @@ class Reading:
             lines.append(f"predicted {formats.number_from_log(self.log_predicted)} steps")
         else:
             lines.append("no prediction")
-        barrier = formats.number(self.result.diagnosis.groups.barrier)
-        lines.append(f"{self.mechanism}, barrier b = {barrier}, CV {formats.number(self.variation)}")
+        barrier = formats.short(self.result.diagnosis.groups.barrier)
+        lines.append(f"{self.mechanism}, b = {barrier}, CV {formats.short(self.variation)}")
         return "\n".join(lines)
 
 

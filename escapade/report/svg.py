@@ -1,8 +1,9 @@
-"""Figures as files, and as drawings inside the page that follow its colours and link to its rows."""
+"""Figures as files, and as drawings in the page that share its colours and link to its rows."""
 
 import re
 from collections.abc import Mapping
 from io import BytesIO
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -34,7 +35,7 @@ _VARIABLES = {
 def save(figure: Figure, form: str) -> bytes:
     """The figure as a file of the form "png" or "svg", the same bytes each time."""
     # Without a date; text in SVG as outlines, so that it looks the same on every machine.
-    metadata = {"Date": None} if form == "svg" else {}
+    metadata: dict[str, Any] = {"Date": None} if form == "svg" else {}
     with mpl.rc_context({**style.SETTINGS, "svg.fonttype": "path"}):
         return _saved(figure, format=form, dpi=_DOTS_PER_INCH, metadata=metadata)
 
@@ -57,13 +58,13 @@ def inline(figure: Figure, name: str, label: str, titles: Mapping[str, str]) -> 
                 parent.remove(child)
     for element in root.iter():
         _localise(element, name, titles)
-    box = root.get("viewBox")
+    box = root.attrib["viewBox"]
     root.attrib.clear()
     root.attrib.update({"viewBox": box, "role": "img", "aria-label": label, "class": "plot"})
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # built here, nothing to escape
 
 
-def _saved(figure: Figure, **options: object) -> bytes:
+def _saved(figure: Figure, **options: Any) -> bytes:
     stream = BytesIO()
     figure.savefig(stream, **options)
     return stream.getvalue()

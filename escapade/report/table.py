@@ -77,20 +77,24 @@ def row(reading: Reading) -> Row:
         Field(reading.dynamics, reading.dynamics),
         _chosen(cell.learning_rate),
         _chosen(cell.batch_size),
-        Field(f"×{formats.parameter(cell.sharpness)}", repr(cell.sharpness)),
+        Field(f"{formats.TIMES}{formats.parameter(cell.sharpness)}", repr(cell.sharpness)),
         Field(reading.region, reading.region),
         Field(f"{cell.size:.4g}", repr(cell.size)),
         _computed(groups.barrier),
         _computed(groups.signal_to_noise),
         _computed(groups.stiffness),
-        Field(reading.mean_text, _key(reading.mean if reading.exits else reading.lower), _interval(reading)),
+        Field(
+            reading.mean_text,
+            _key(reading.mean if reading.exits else reading.lower),
+            _interval(reading),
+        ),
         Field(
             formats.number_from_log(reading.log_predicted),
             _key(reading.log_predicted),
             _stated_error(reading),
         ),
         _ratio(reading),
-        Field("–" if np.isnan(reading.variation) else formats.ratio(reading.variation), _key(reading.variation)),
+        Field(formats.ratio(reading.variation), _key(reading.variation)),
         Field(f"{reading.exits:,}", str(reading.exits), _lost(reading)),
         Field(_p_value(reading.p_value), _key(reading.p_value)),
         Field(reading.mechanism, reading.mechanism),
@@ -105,7 +109,7 @@ def row(reading: Reading) -> Row:
         verdict_text=VERDICTS.get(reading.verdict, "not compared"),
         fields=fields,
         reason=" ".join(f"{reason.rstrip('.')}." for reason in reasons),
-        assumptions=prediction.assumptions if prediction else (),
+        assumptions=reading.assumptions,
         source=f"{prediction.theory}: {prediction.source}" if prediction else "",
     )
 
@@ -127,23 +131,23 @@ def _interval(reading: Reading) -> str:
         return "all diverged"
     if not reading.exits:
         return "no exit"
-    return f"{formats.number(reading.lower)} – {formats.number(reading.upper)}"
+    return formats.interval(reading.lower, reading.upper)
 
 
 def _stated_error(reading: Reading) -> str:
-    if np.isnan(reading.log_predicted):
+    error = reading.stated_error
+    if np.isnan(error):
         return ""
-    error = reading.result.prediction.relative_error
     return f"± {formats.percent(error)}" if np.isfinite(error) else "log scale only"
 
 
 def _ratio(reading: Reading) -> Field:
     if not reading.compared:
-        return Field("–", "")
+        return Field(formats.UNKNOWN, "")
     low, middle, high = reading.log_ratio
     if not reading.exits:
         return Field(f"> {formats.ratio_from_log(low)}", _key(low))
-    interval = f"{formats.ratio_from_log(low)} – {formats.ratio_from_log(high)}"
+    interval = formats.interval(low, high, formats.ratio_from_log)
     return Field(formats.ratio_from_log(middle), _key(middle), interval)
 
 

@@ -7,15 +7,18 @@ from itertools import groupby
 import numpy as np
 
 from escapade.report import formats
-from escapade.report.figures.regimes import BARRIER, SHELL
-from escapade.report.reading import TOLERANCE, Reading, read_all
+from escapade.report.figures.regimes import BARRIER
+from escapade.report.reading import FAILS, HOLDS, TOLERANCE, Reading, read_all
 from escapade.study.results import StudyResult
+from escapade.theory.diagnose import SHELL
 
 CENSORED = 0.10
 """Share of censored replicas from which a mean leans on the exponential law."""
 
 SIGNIFICANT = 0.05
 """p-value below which a sample counts as evidence against the exponential law."""
+
+_NAMED = 3  # dynamics that a headline names; more are counted
 
 _BAND = formats.percent(TOLERANCE)
 
@@ -81,8 +84,15 @@ def _headline(
             f"the mechanisms are: {_mechanisms(readings)}."
         )
     if not judged:
-        if not any(reading.measured for reading in activated):
+        if not any(reading.exits for reading in activated):
+            if any(reading.measured for reading in activated):
+                return "No replica left in the activated cells, which contradicts no prediction."
             return "Every replica of the activated cells diverged, so there is nothing to compare."
+        if any(reading.compared for reading in activated):
+            return (
+                f"{formats.count(len(activated), 'cell')} escaped as if activated, but only the "
+                "exits themselves say so, so no independent comparison is left."
+            )
         return (
             f"Exits were measured in {formats.count(len(activated), 'activated cell')}, but no "
             "theory predicts them, so there is nothing to compare."
@@ -96,10 +106,10 @@ def _headline(
     if 2 * agree >= len(judged) and not deviate:
         confirmed = [reading for reading in judged if reading.verdict == "agrees"]
         names = list(dict.fromkeys(reading.dynamics for reading in confirmed))
+        verb = "leave" if 1 < len(names) <= _NAMED else "leaves"
         claim = (
-            f"In the activated regime, {formats.listing(names)} "
-            f"{'leaves' if len(names) == 1 else 'leave'} the minimum after as many steps as theory "
-            f"predicts, to within {_BAND}"
+            f"In the activated regime, {_names(names)} {verb} the minimum after as many steps as "
+            f"theory predicts, to within {_BAND}"
         )
         if undecided:
             return f"{claim}, in {agree} of {cells} compared; {uncertain}."
@@ -116,7 +126,7 @@ def _headline(
         rest += [uncertain] if undecided else []
         return (
             f"In the activated regime, theory predicts the mean exit time of "
-            f"{formats.listing(names)} to within {_BAND} in {agree} of {cells} compared; "
+            f"{_names(names)} to within {_BAND} in {agree} of {cells} compared; "
             f"{', '.join(rest)}."
         )
     if deviate:
@@ -124,9 +134,11 @@ def _headline(
             f"Theory fails here: in {deviate} of {cells} compared in the activated regime the mean "
             f"exit time is off by more than {_BAND}" + (f", {uncertain}." if undecided else ".")
         )
+    ratios = formats.span((reading.log_ratio[1] for reading in judged), formats.ratio_from_log)
     return (
-        f"Not decided: in {'the one cell' if undecided == 1 else f'all {cells}'} compared in the "
-        f"activated regime the measurement is too uncertain to tell a deviation of {_BAND}."
+        f"Not decided: in the activated regime measured / predicted mean exit time is {ratios}, but "
+        f"in {'the one cell' if undecided == 1 else f'all {cells}'} compared the measurement is too "
+        f"uncertain to tell a deviation of {_BAND}."
     )
 
 
@@ -140,7 +152,9 @@ def _lead(judged: Sequence[Reading]) -> str:
     )
     ratios = [reading.log_ratio[1] for reading in judged if reading.exits]
     if ratios:
-        text += f" Measured / predicted mean exit time: {formats.span(ratios, formats.ratio_from_log)}."
+        text += (
+            f" Measured / predicted mean exit time: {formats.span(ratios, formats.ratio_from_log)}."
+        )
     plain = [
         abs(np.log(reading.mean) - reading.log_plain)
         for reading in judged
@@ -166,7 +180,9 @@ def _support(readings: Sequence[Reading]) -> str:
         parts.append(f"measured / predicted {formats.span(ratios, formats.ratio_from_log)}")
     variations = [reading.variation for reading in readings if not np.isnan(reading.variation)]
     if variations:
-        parts.append(f"coefficient of variation {formats.span(variations, formats.ratio)} (exponential: 1)")
+        parts.append(
+            f"coefficient of variation {formats.span(variations, formats.ratio)} (exponential: 1)"
+        )
     bounds = sum(not reading.exits for reading in readings)
     if bounds:
         parts.append(f"no exit within the cap in {bounds}")
@@ -178,11 +194,15 @@ def _support(readings: Sequence[Reading]) -> str:
 
 
 def _failures(deviating: Sequence[Reading], judged: Sequence[Reading]) -> list[str]:
-    lines = [
-        f"{_capital(reading.name)}: measured {reading.mean_text}, predicted "
-        f"{formats.number_from_log(reading.log_predicted)} steps, ratio {_ratio(reading)}."
-        for reading in deviating
-    ]
+    lines = []
+    for reading in deviating:
+        line = (
+            f"{_capital(reading.name)}: measured {reading.mean_text}, predicted "
+            f"{formats.number_from_log(reading.log_predicted)} steps, ratio {_ratio(reading)}."
+        )
+        if reading.warnings:
+            line += f" The prediction itself warns that this fails: {'; '.join(reading.warnings)}."
+        lines.append(line)
     agreeing = [reading for reading in judged if reading.verdict == "agrees"]
     if deviating and agreeing:
         lines += _separations(deviating, agreeing)
@@ -196,6 +216,11 @@ _QUANTITIES: tuple[tuple[str, Callable[[Reading], float], Callable[[float], str]
     (
         "a signal-to-noise ratio s",
         lambda reading: reading.result.diagnosis.groups.signal_to_noise,
+        formats.short,
+    ),
+    (
+        "a correction for the tails of the noise, in size,",
+        lambda reading: abs(reading.result.diagnosis.groups.noise_correction),
         formats.short,
     ),
 )
@@ -258,9 +283,7 @@ def _cautions(
             f"{'is' if len(readings) == 1 else 'are'} finished."
         )
     if study.quick:
-        lines.append(
-            "A quick run on the reduced grid: run the full study before quoting a number."
-        )
+        lines.append("A quick run on the reduced grid: run the full study before quoting a number.")
     silent = [reading for reading in activated if np.isnan(reading.log_predicted)]
     if silent:
         reasons = dict.fromkeys(r.result.silence for r in silent if r.result.silence)
@@ -269,7 +292,29 @@ def _cautions(
             f"{formats.count(len(silent), 'activated cell')} without a prediction cannot be "
             f"compared{why}."
         )
-    leaning = [reading for reading in judged if reading.exits and censored_share(reading) > CENSORED]
+    promoted = [reading for reading in activated if reading.promoted]
+    if promoted:
+        lines.append(
+            f"{formats.count(len(promoted), 'cell')} called activated only from the exits, which "
+            "come at the predicted rate: not counted as evidence."
+        )
+    aside = [
+        reading
+        for reading in readings
+        if reading.mechanism == "drift"
+        and reading.compared
+        and reading.result.diagnosis.groups.shell_ratio < SHELL
+    ]
+    if aside:
+        ratios = formats.span((reading.log_ratio[1] for reading in aside), formats.ratio_from_log)
+        lines.append(
+            f"{formats.count(len(aside), 'cell')} outside the typical shell but set aside as "
+            "drift, a diagnosis that may rest on exits coming too early: measured / predicted "
+            f"{ratios}."
+        )
+    leaning = [
+        reading for reading in judged if reading.exits and censored_share(reading) > CENSORED
+    ]
     if leaning:
         lines.append(
             f"In {formats.count(len(leaning), 'compared cell')} more than "
@@ -352,7 +397,8 @@ def checks(study: StudyResult) -> list[Check]:
         formats.short,
     )
     lines += _counted(
-        "The region is larger than the typical fluctuation: shell ratio below 1.",
+        "Typical fluctuations do not reach the boundary: shell ratio (their square over that of "
+        f"the region's size) below {formats.parameter(SHELL)}.",
         [group.shell_ratio for group in groups],
         lambda ratio: ratio < SHELL,
         "Shell ratio",
@@ -365,6 +411,7 @@ def checks(study: StudyResult) -> list[Check]:
         "η λₘₐₓ",
         formats.short,
     )
+    lines += _stated(readings)
     lines += _counted(
         f"Few replicas are cut off: at most {formats.percent(CENSORED)} censored.",
         [censored_share(reading) for reading in readings],
@@ -427,6 +474,28 @@ def _counted(
     return [Check(status, verdict[status], claim, evidence + ".")]
 
 
+def _stated(readings: Sequence[Reading]) -> list[Check]:
+    """What the predictions say about their own assumptions, by topic."""
+    topics: dict[str, list[bool]] = {}
+    for reading in readings:
+        for text in reading.assumptions if reading.compared else ():
+            if text.startswith((HOLDS, FAILS)):
+                topic = text.removeprefix(HOLDS).removeprefix(FAILS).split(":")[0]
+                topics.setdefault(topic, []).append(text.startswith(HOLDS))
+    if not topics:
+        return []
+    good = all(map(all, topics.values()))
+    counts = [f"{topic} in {sum(held)} of {len(held)}" for topic, held in topics.items()]
+    return [
+        Check(
+            "holds" if good else "partly",
+            "holds" if good else "in part",
+            "The prediction's own assumptions, as it checks them cell by cell.",
+            f"{_capital('; '.join(counts))}.",
+        )
+    ]
+
+
 def censored_share(reading: Reading) -> float:
     """Share of the replicas that count which were still inside at the cap; NaN if none counts."""
     counted = reading.exits + reading.censored
@@ -436,15 +505,22 @@ def censored_share(reading: Reading) -> float:
 def rules() -> tuple[str, ...]:
     """The rules by which the answer is worded."""
     return (
-        "Only cells whose mechanism is activated and which have a prediction are compared; the "
-        "mechanism is diagnosed from the dimensionless groups and the exit times, cell by cell.",
+        "Only activated cells that have a prediction are compared. The mechanism is diagnosed cell "
+        "by cell from the dimensionless groups, and doubtful cases from the exits; cells called "
+        f"activated although their shell ratio is {formats.parameter(SHELL)} or more are left out, "
+        "for there the exits, and the prediction, decided.",
         f"A cell agrees if the whole 95 % interval of measured / predicted lies within "
-        f"{formats.number(1 - TOLERANCE)} to {formats.number(1 + TOLERANCE)}, deviates if all of it "
-        "lies outside, and is too uncertain to tell otherwise.",
+        f"{formats.number(1 - TOLERANCE)} to {formats.number(1 + TOLERANCE)}, deviates if all of "
+        "it lies outside, and is too uncertain to tell otherwise.",
         "Intervals are those of the measured mean alone; the error a theory states for itself is "
         "given in the table and plays no part in the verdict.",
         "At 95 %, one interval in twenty misses the true mean by chance.",
     )
+
+
+def _names(names: list[str]) -> str:
+    """Dynamics by name while they are few."""
+    return formats.listing(names) if len(names) <= _NAMED else f"SGD in {len(names)} variants"
 
 
 def _ratio(reading: Reading) -> str:

@@ -34,7 +34,7 @@ def compute_cell(
     prediction = exponential_law = None
     silence = ""
     try:
-        prediction = predict(escape, neighbourhood=neighbourhood)
+        prediction = problem.prediction(cell)
         exponential_law = predict(escape, "exponential_law", neighbourhood=neighbourhood)
     except EscapadeError as error:
         silence = str(error)

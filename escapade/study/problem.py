@@ -35,7 +35,8 @@ from escapade.minimum import Minimum, Neighbourhood, find_minimum, train
 from escapade.region import AbstractRegion, Ball, HalfSpace, Slab, Sublevel
 from escapade.study.cell import Cell
 from escapade.study.specification import Grid, LandscapeSpecification, Specification
-from escapade.theory import predict
+from escapade.theory import Prediction, predict
+from escapade.theory.groups import local_covariance, measure_groups
 
 
 class Problem:
@@ -100,11 +101,27 @@ class Problem:
 
     def escape(self, cell: Cell) -> Escape:
         """The escape problem of a cell."""
+        return self._escape(replace(cell, replicas=1, max_steps=1))
+
+    @functools.lru_cache(maxsize=256)  # noqa: B019
+    def _escape(self, cell: Cell) -> Escape:
         landscape, theta = self.scaled(cell.sharpness)
         dynamics = self._dynamics(
             cell.dynamics, cell.learning_rate, cell.batch_size, cell.sharpness
         )
         return Escape(landscape, dynamics, self._region(cell.region, cell.size), minimum=theta)
+
+    def prediction(self, cell: Cell) -> Prediction:
+        """The uniform mean exit time of a cell, computed once.
+
+        Raises:
+            EscapadeError: when no theory applies.
+        """
+        return self._prediction(replace(cell, replicas=1, max_steps=1))
+
+    @functools.lru_cache(maxsize=256)  # noqa: B019
+    def _prediction(self, cell: Cell) -> Prediction:
+        return predict(self._escape(cell), neighbourhood=self.neighbourhood(cell))
 
     def _dynamics(
         self, kind: str, learning_rate: float, batch_size: float, sharpness: float
@@ -167,22 +184,25 @@ class Problem:
 
     def _capped(self, cell: Cell, grid: Grid) -> Cell:
         """Turn a barrier into a size, and patience into a cap on steps."""
+        if not grid.size:
+            # The barrier grows as the square of a length, and in proportion to a depth.
+            power = 1.0 if cell.region == "sublevel" else 0.5
+            unit = replace(cell, size=1.0)
+            cell = replace(cell, size=_rounded((cell.size / self._barrier(unit)) ** power))
         try:
-            neighbourhood = self.neighbourhood(cell)
-            if not grid.size:
-                unit = replace(cell, size=1.0)
-                barrier = predict(self.escape(unit), neighbourhood=neighbourhood).groups.barrier
-                # The barrier grows as the square of a length, and in proportion to a depth.
-                power = 1.0 if cell.region == "sublevel" else 0.5
-                cell = replace(cell, size=_rounded((cell.size / barrier) ** power))
-            mean = predict(self.escape(cell), neighbourhood=neighbourhood).mean
+            mean = self.prediction(cell).mean
         except EscapadeError:
-            if not grid.size:
-                raise
             return cell
         # Never below a hundred steps, where a cap would save nothing.
         patient = max(100.0, grid.patience * mean)
         return replace(cell, max_steps=int(min(grid.max_steps, _rounded(patient, 2))))
+
+    def _barrier(self, cell: Cell) -> float:
+        around = self.neighbourhood(cell)
+        escape = self.escape(cell)
+        stationary = local_covariance(escape, around)
+        groups, _ = measure_groups(escape, around, stationary, with_noise_correction=False)
+        return groups.barrier
 
 
 def build_landscape(specification: LandscapeSpecification, seed: int) -> AbstractLandscape:

@@ -134,7 +134,7 @@ def _with_sample(sample: ExitSample, predicted: float, verdict: Diagnosis) -> Di
 
 
 def _groups_without_stationary_law(escape: Escape, around: Neighbourhood) -> Groups:
-    rates = escape.dynamics.learning_rate * np.linalg.eigvals(around.drift_matrix).real
+    rates = escape.dynamics.learning_rate * around.relaxation_rates
     nan = float("nan")
     return Groups(nan, nan, float(rates.max()), nan, nan, (1 / rates.min(), 1 / rates.max()))
 

@@ -5,11 +5,12 @@ from jaxtyping import Float
 
 from escapade.dynamics import MinibatchSGD
 from escapade.escape import Escape
-from escapade.landscape import Empirical
+from escapade.landscape import AbstractLoss, Empirical
 from escapade.minimum import Neighbourhood, effective_dimension
 from escapade.precision import in_float64
 from escapade.region.boundary import distance_to_boundary
 from escapade.region.forms import LinearForm, QuadraticForm
+from escapade.steepness.local import minimum_over_boundary, quasipotential
 from escapade.theory.prediction import Groups
 
 RAYS = 8
@@ -45,21 +46,19 @@ def measure_groups(
     to the quadratic rise of the loss: an estimate.
     """
     form = escape.region.local_form(escape.minimum, neighbourhood.drift_matrix)
-    if isinstance(form, LinearForm):
-        exit_point, shell = _through_plane(form, stationary)
-    elif isinstance(form, QuadraticForm):
-        exit_point, shell = _through_ellipsoid(form, stationary)
-    else:
-        exit_point, shell = _through_rays(escape, neighbourhood, stationary)
-    barrier = 0.5 * exit_point @ np.linalg.lstsq(stationary, exit_point)[0] / escape.noise_scale
     if form is None:
-        barrier *= _rise_ratio(escape, neighbourhood, exit_point)
+        exit_point, shell = _through_rays(escape, neighbourhood, stationary)
+        barrier = _estimated_quasipotential(escape, neighbourhood, stationary, exit_point)
+    else:
+        easiest = minimum_over_boundary(stationary, form)
+        exit_point, barrier = easiest.points[0], easiest.value
+        shell = _mean_square_level(form, stationary)
     normal = _normal(form, exit_point)
     drift = normal @ neighbourhood.drift_matrix @ exit_point
     spread = np.sqrt(normal @ neighbourhood.covariance @ normal)
-    rates = escape.dynamics.learning_rate * np.linalg.eigvals(neighbourhood.drift_matrix).real
+    rates = escape.dynamics.learning_rate * neighbourhood.relaxation_rates
     groups = Groups(
-        barrier=float(barrier),
+        barrier=float(barrier / escape.noise_scale),
         signal_to_noise=float(np.sqrt(escape.dynamics.batch_size) * abs(drift) / spread),
         stiffness=float(rates.max()),
         effective_dimension=effective_dimension(stationary),
@@ -74,21 +73,13 @@ def measure_groups(
     return groups, exit_point
 
 
-def _through_plane(
-    form: LinearForm, stationary: Float[np.ndarray, "dim dim"]
-) -> tuple[Float[np.ndarray, " dim"], float]:
-    variance = form.normal @ stationary @ form.normal
-    return stationary @ form.normal * form.offset / variance, variance / form.offset**2
-
-
-def _through_ellipsoid(
-    form: QuadraticForm, stationary: Float[np.ndarray, "dim dim"]
-) -> tuple[Float[np.ndarray, " dim"], float]:
-    eigenvalues, vectors = np.linalg.eigh(stationary)
-    root = vectors * np.sqrt(np.clip(eigenvalues, 0, None))
-    weights, directions = np.linalg.eigh(root.T @ form.matrix @ root)
-    exit_point = root @ directions[:, -1] * form.radius / np.sqrt(weights[-1])
-    return exit_point, weights.sum() / form.radius**2
+def _mean_square_level(
+    form: LinearForm | QuadraticForm, stationary: Float[np.ndarray, "dim dim"]
+) -> float:
+    """Mean square of the distance that the region limits, over the limit squared."""
+    if isinstance(form, LinearForm):
+        return float(form.normal @ stationary @ form.normal) / form.offset**2
+    return float((form.matrix * stationary).sum()) / form.radius**2
 
 
 def _through_rays(
@@ -101,23 +92,29 @@ def _through_rays(
     quasipotentials = np.full(len(rays), np.inf)
     for index in np.flatnonzero(np.isfinite(distances)):
         point = distances[index] * rays[index]
-        value = 0.5 * point @ np.linalg.lstsq(stationary, point)[0]
-        quasipotentials[index] = value * _rise_ratio(escape, neighbourhood, point)
+        quasipotentials[index] = _estimated_quasipotential(
+            escape, neighbourhood, stationary, point
+        )
     best = int(np.argmin(quasipotentials))
     exit_point = distances[best] * rays[best]
     along = rays[best] @ stationary @ rays[best]
     return exit_point, along / distances[best] ** 2
 
 
-def _rise_ratio(
-    escape: Escape, neighbourhood: Neighbourhood, displacement: Float[np.ndarray, " dim"]
+def _estimated_quasipotential(
+    escape: Escape,
+    neighbourhood: Neighbourhood,
+    stationary: Float[np.ndarray, "dim dim"],
+    displacement: Float[np.ndarray, " dim"],
 ) -> float:
-    """True over quadratic rise of the loss; 1 for a drift without loss."""
-    loss = getattr(escape.landscape, "loss", None)
-    if loss is None:
-        return 1.0
+    """Quadratic quasipotential times the ratio of the true to the quadratic rise of the loss."""
+    value = quasipotential(stationary, displacement)
+    if not isinstance(escape.landscape, AbstractLoss):
+        return value
+    loss = escape.landscape.loss
     rise = float(loss(escape.minimum + displacement) - loss(escape.minimum))
-    return max(rise, 0.0) / float(0.5 * displacement @ neighbourhood.drift_matrix @ displacement)
+    quadratic = float(0.5 * displacement @ neighbourhood.drift_matrix @ displacement)
+    return value * max(rise, 0.0) / quadratic
 
 
 def _normal(

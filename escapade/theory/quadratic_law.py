@@ -28,7 +28,7 @@ class QuadraticLaw(NamedTuple):
     def log_probability_below(
         self, levels: Float[np.ndarray, " levels"]
     ) -> Float[np.ndarray, " levels"]:
-        """``log P(Y < h)`` for positive levels h, to a relative error of the probability of 1e-8."""
+        """``log P(Y < h)`` for positive levels h; relative error of the probability below 1e-8."""
 
         # The transform exp(K(t) - t h) / (-t) is integrated left of its pole at 0. Away from the
         # pole the contour follows that of the density.
@@ -62,6 +62,7 @@ class QuadraticLaw(NamedTuple):
 
         The moments m are non-negative and not all zero; levels h are positive.
         """
+
         def exponent(t: Complex[np.ndarray, "..."]) -> Complex[np.ndarray, "..."]:
             room = 1 - 2 * t[..., None] * self.weights
             return self._cumulant(t) + np.log(np.sum(moments / room, axis=-1))

@@ -63,9 +63,8 @@ def test_numpy_in_gives_numpy_float64_out_without_any_setting(name):
     assert jnp.ones(2).dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", ["Mueller-Brown", "valleys, flat side"])
-def test_jax_in_gives_jax_out_and_can_be_transformed(name):
-    landscape, theta = LOSSES[name]
+def test_jax_in_gives_jax_out_and_can_be_transformed():
+    landscape, theta = LOSSES["Mueller-Brown"]
     point = jnp.asarray(theta)
     exact = landscape.loss(theta), landscape.gradient(theta)
     loss, gradient = jax.jit(lambda t: (landscape.loss(t), landscape.gradient(t)))(point)

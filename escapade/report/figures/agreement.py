@@ -50,21 +50,16 @@ def agreement(study: StudyResult) -> Figure:
 
 
 def _limits(readings: Sequence[Reading]) -> tuple[float, float]:
-    """Common limits of both axes: what was measured, and what was predicted unless far off."""
+    """Common limits of both axes: what was measured, and what was predicted within a decade."""
     values = [end for reading in readings for end in (reading.mean, reading.lower, reading.upper)]
     low, high = style.log_limits(values, margin=10)
-    for reading in readings:
-        predicted = formats.exponential(reading.log_predicted)
-        if reading.activated or low <= predicted <= high:
-            values.append(predicted)
-    return style.log_limits(values)
+    predicted = [formats.exponential(reading.log_predicted) for reading in readings]
+    return style.log_limits([*values, *(mean for mean in predicted if low <= mean <= high)])
 
 
-def _draw_means(
-    axes: Axes, readings: Sequence[Reading], limits: tuple[float, float]
-) -> None:
-    style.log_axis(axes.xaxis, *limits)
-    style.log_axis(axes.yaxis, *limits)
+def _draw_means(axes: Axes, readings: Sequence[Reading], limits: tuple[float, float]) -> None:
+    style.log_axis(axes, "x", *limits)
+    style.log_axis(axes, "y", *limits)
     axes.set(ylabel="measured mean exit time (steps)")
     axes.tick_params(labelbottom=False)
     if not readings:
@@ -103,16 +98,14 @@ def _draw_means(
         )
 
 
-def _draw_ratios(
-    axes: Axes, readings: Sequence[Reading], limits: tuple[float, float]
-) -> None:
-    style.log_axis(axes.xaxis, *limits)
-    shown = [
-        formats.exponential(end)
-        for reading in [r for r in readings if r.activated] or readings
-        for end in reading.log_ratio
-    ]
-    low, high = style.log_limits([0.7, 1.45, *np.clip(shown, 0.1, 10.0)], margin=1.06, least=1)
+def _draw_ratios(axes: Axes, readings: Sequence[Reading], limits: tuple[float, float]) -> None:
+    style.log_axis(axes, "x", *limits)
+    shown = [0.7, 1.45]
+    for reading in [r for r in readings if r.activated] or readings:
+        low, middle, high = np.exp(np.clip(reading.log_ratio, -5, 5))
+        if reading.exits:
+            shown += [np.clip(middle, 0.1, 10), *np.clip([low, high], 0.4, 2.5)]
+    low, high = style.log_limits(shown, margin=1.06, least=1)
     axes.set(
         yscale="log",
         ylim=(low, high),
@@ -134,21 +127,23 @@ def _draw_ratios(
     ]
     xs = [formats.exponential(reading.log_predicted) for reading in inside]
     for reading, x, place in zip(inside, xs, style.side_by_side(axes, xs), strict=True):
-        ratio = tuple(formats.exponential(end) for end in reading.log_ratio)
-        middle = ratio[1] if reading.exits else ratio[0]
+        lower, ratio, upper = map(formats.exponential, reading.log_ratio)
+        middle = ratio if reading.exits else lower
         if 1.04 * low <= middle <= high / 1.04:  # a marker at the very edge would be cut
-            style.draw_cell(axes, reading, "ratio", x, ratio, place)
+            style.draw_cell(axes, reading, "ratio", x, (lower, ratio, upper), place)
             continue
         # Beyond the panel: at its edge, with the number.
         edge, y = axes.get_xaxis_transform(), 0.93 if middle > 1 else 0.07
         style.draw_cell(axes, reading, "ratio", x, (np.nan, y, np.nan), edge)
+        words = formats.ratio(middle) if reading.exits else f"> {formats.ratio(middle)}"
+        right = np.log(x / limits[0]) > 0.8 * np.log(limits[1] / limits[0])
         axes.annotate(
-            ("" if reading.exits else "> ")
-            + f"{formats.number(middle, 2)} {'↑' if middle > 1 else '↓'}",
+            f"{words} {'↑' if middle > 1 else '↓'}",
             xy=(x, y),
             xycoords=edge,
-            xytext=(8, 0),
+            xytext=(-8 if right else 8, 0),
             textcoords="offset points",
+            ha="right" if right else "left",
             va="center",
             **style.REMARK,
         )

@@ -30,7 +30,8 @@ def exit_directions(study: StudyResult) -> Figure:
     bars = [(_label(reading), np.asarray(reading.result.exit_shares)) for reading in readings]
     bars.append(("random direction", np.full(dim, 1 / dim)))
 
-    figure = style.new_figure(2.0 + 0.29 * len(bars))
+    pitch = float(np.clip(8 / len(bars), 0.17, 0.29))  # inches
+    figure = style.new_figure(2.0 + pitch * len(bars))
     axes = figure.add_subplot()
     axes.set(
         xlim=(0, 1),
@@ -41,7 +42,7 @@ def exit_directions(study: StudyResult) -> Figure:
         xticks=np.linspace(0, 1, 6),
         xticklabels=[formats.percent(tick) for tick in np.linspace(0, 1, 6)],
     )
-    axes.tick_params(axis="y", length=0, pad=15, labelsize=8.5)
+    axes.tick_params(axis="y", length=0, pad=15, labelsize=min(8.5, 36 * pitch))
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     for row, reading in enumerate(readings):
@@ -50,7 +51,7 @@ def exit_directions(study: StudyResult) -> Figure:
             [-0.02],
             [row],
             marker=shape,
-            markersize=6,
+            markersize=min(6, 25 * pitch),
             color=color,
             markerfacecolor=color if reading.activated else style.PAPER,
             clip_on=False,
@@ -70,14 +71,11 @@ def exit_directions(study: StudyResult) -> Figure:
                     formats.percent(share),
                     ha="center",
                     va="center",
-                    fontsize=8,
+                    fontsize=min(8, 34 * pitch),
                     color=color,
                 )
             left += share
-    handles = [
-        Patch(color=_SHADES[rank], label=f"v{'₁₂₃₄₅'[rank]}")
-        for rank in range(top)
-    ]
+    handles = [Patch(color=_SHADES[rank], label=f"v{'₁₂₃₄₅'[rank]}") for rank in range(top)]
     if dim > top:
         handles.append(Patch(color=style.RULE, label=f"the other {dim - top}"))
     figure.legend(handles=style.dynamics_handles(readings), loc="outside upper left", ncols=2)

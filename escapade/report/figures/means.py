@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from escapade.study.results import StudyResult
 
 Abscissa = Callable[[Reading], float]
 
-_PLAIN = {
+_PLAIN: dict[str, Any] = {
     "color": style.MUTED,
     "linewidth": 1,
     "linestyle": ":",
@@ -73,11 +74,11 @@ def _draw(
         here = [reading for reading in readings if reading.cell.region == region]
         xs = [abscissa(reading) for reading in here] or [1.0]
         if logarithmic or max(xs) > _FAR * min(xs):
-            style.log_axis(axes.xaxis, *style.log_limits(xs))
+            style.log_axis(axes, "x", *style.log_limits(xs))
         else:
             margin = max(0.07 * np.ptp(xs), 1.0 - np.ptp(xs) / 2)
             axes.set_xlim(max(min(xs) - margin, 0), max(xs) + margin)
-        style.log_axis(axes.yaxis, *_limits(here))
+        style.log_axis(axes, "y", *_limits(here))
         axes.set(ylabel="mean exit time (steps)", title=region_name(region))
         if not here:
             style.say_empty(axes, "no cell can be placed here")
@@ -124,7 +125,6 @@ def _draw_laws(
     held: Callable[[Reading], tuple[float, ...]],
 ) -> None:
     """Predictions, and the plain law, joined where only one thing varies."""
-
     predicted = [reading for reading in readings if reading.compared]
     for _, members in groupby(sorted(predicted, key=held), key=held):
         # Dynamics often share a prediction, and lines drawn twice look heavier. A prediction

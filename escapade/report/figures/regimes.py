@@ -10,12 +10,10 @@ from matplotlib.lines import Line2D
 from escapade.report.figures import style
 from escapade.report.reading import DYNAMICS, Reading, read_all
 from escapade.study.results import StudyResult
+from escapade.theory.diagnose import SHELL
 
 BARRIER = 4.0
 """Barrier from which the exponential law can be expected."""
-
-SHELL = 1.0
-"""Shell ratio from which the region lies inside the typical shell."""
 
 
 @style.styled
@@ -23,12 +21,12 @@ def regimes(study: StudyResult) -> Figure:
     """Barrier, and coefficient of variation, against the shell ratio; coloured by mechanism."""
     readings = read_all(study)
     placed = [reading for reading in readings if _shell(reading) > 0]
-    shells = style.log_limits([*map(_shell, placed), SHELL], margin=1.7)
+    shells = style.log_limits([*map(_shell, placed), SHELL, 1.0], margin=1.7)
     figure = style.new_figure(6.2)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1.25, 1))
 
-    style.log_axis(top.xaxis, *shells)
-    style.log_axis(top.yaxis, *style.log_limits([*map(_barrier, placed), BARRIER], margin=1.7))
+    style.log_axis(top, "x", *shells)
+    style.log_axis(top, "y", *style.log_limits([*map(_barrier, placed), BARRIER], margin=1.7))
     top.set_ylabel("barrier b")
     top.axhline(BARRIER, color=style.MUTED, linewidth=1, linestyle="--")
     top.fill_between(
@@ -45,12 +43,11 @@ def regimes(study: StudyResult) -> Figure:
         ylabel="coefficient of variation",
     )
     bottom.axhline(1, color=style.INK, linewidth=1, linestyle=":")
-    bottom.text(
-        shells[1], 1.02, "exponential law: 1 ", ha="right", va="bottom", **style.REMARK
-    )
+    bottom.text(shells[1], 1.02, "exponential law: 1 ", ha="right", va="bottom", **style.REMARK)
     _scatter(bottom, placed, "variation", lambda reading: reading.variation)
     for axes in (top, bottom):
         axes.axvline(SHELL, color=style.MUTED, linewidth=1, linestyle="--")
+        axes.axvline(1, color=style.MUTED, linewidth=1, linestyle=":")
         if not placed:
             style.say_empty(axes, "no cell can be placed here")
     top.tick_params(labelbottom=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -34,7 +35,7 @@ _OTHER = ("X", MUTED)
 
 MECHANISMS = {"activated": GREEN, "diffusive": ORANGE, "drift": PURPLE, "unstable": INK}
 
-REMARK = {
+REMARK: dict[str, Any] = {
     "fontsize": 8.5,
     "color": MUTED,
     "bbox": {"facecolor": PAPER, "alpha": 0.75, "linewidth": 0, "pad": 1},
@@ -43,7 +44,7 @@ REMARK = {
 
 WIDTH = 6.2  # inches; two fit side by side on a page, one is legible on a telephone
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.labelsize": 10,
@@ -93,9 +94,9 @@ def styled(draw: Drawing) -> Drawing:
     return inner
 
 
-def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure, in inches, that draws itself without a window."""
-    figure = Figure(figsize=(width, height))
+def new_figure(height: float) -> Figure:
+    """An empty figure, WIDTH by ``height`` inches, that draws itself without a window."""
+    figure = Figure(figsize=(WIDTH, height))
     FigureCanvasAgg(figure)
     return figure
 
@@ -122,17 +123,18 @@ def say_empty(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED)
 
 
-def log_axis(axis: mpl.axis.Axis, low: float, high: float) -> None:
-    """A logarithmic axis from ``low`` to ``high`` whose ticks are plain text: 50, 2,000, 10⁶."""
+def log_axis(axes: Axes, name: Literal["x", "y"], low: float, high: float) -> None:
+    """Make an axis logarithmic, from ``low`` to ``high``, with ticks in plain text: 50, 10⁶."""
+    axis = axes.xaxis if name == "x" else axes.yaxis
     decades = np.log10(high / low)
     digits = (1, 2, 5) if decades < 2.2 else (1, 3) if decades < 3.5 else (1,)
     stride = max(1, int(np.ceil(decades / 7)))
     exponents = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
     exponents = exponents[exponents % stride == 0]
     ticks = np.array([digit * 10.0**exponent for exponent in exponents for digit in digits])
-    axis._set_axes_scale("log")
-    axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
-    axis.set_major_locator(FixedLocator(ticks[(ticks >= low * 0.999) & (ticks <= high * 1.001)]))
+    axes.set(**{f"{name}scale": "log", f"{name}lim": (low, high)})
+    inside = (ticks >= low * 0.999) & (ticks <= high * 1.001)
+    axis.set_major_locator(FixedLocator(ticks[inside].tolist()))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
     axis.set_minor_formatter(NullFormatter())
@@ -161,9 +163,8 @@ def log_limits(
     return low / missing, high * missing
 
 
-def spread(positions: Sequence[float], gap: float) -> Float[np.ndarray, " n"]:
+def spread(positions: Float[np.ndarray, " n"], gap: float) -> Float[np.ndarray, " n"]:
     """The positions moved as little as possible, in least squares, to be ``gap`` apart."""
-    positions = np.asarray(positions, dtype=float)
     if positions.size == 0:
         return positions
     order = np.argsort(positions, kind="stable")
@@ -174,17 +175,18 @@ def spread(positions: Sequence[float], gap: float) -> Float[np.ndarray, " n"]:
 
 
 def side_by_side(axes: Axes, xs: Sequence[float], gap: float = 8.0) -> list[Transform]:
-    """Transforms from data that set markers which would coincide ``gap`` points side by side.
+    """Transforms from data that set markers which would coincide side by side.
 
-    The data stay what they are: only the drawing moves. Set the scale and limits of x first.
+    They end up ``gap`` points apart, less where they are many. The data stay what they are: only
+    the drawing moves. Set the scale and limits of x first.
     """
-    figure = axes.figure
     left, right = axes.get_xlim()
     scale = axes.xaxis.get_transform().transform
-    width = 0.8 * 72 * figure.get_figwidth()
+    width = 0.8 * 72 * WIDTH
     points = width * (scale(np.array(xs)) - scale(left)) / (scale(right) - scale(left))
+    gap = min(gap, 0.7 * width / max(len(points), 1))
     return [
-        axes.transData + ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
+        axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
         for shift in spread(points, gap) - points
     ]
 
@@ -199,7 +201,6 @@ def draw_cell(
     *,
     color: str | None = None,
     filled: bool | None = None,
-    alpha: float = 1.0,
 ) -> None:
     """A cell at ``x`` with its interval: filled if activated, an arrow up if ``y`` is a bound.
 
@@ -212,7 +213,6 @@ def draw_cell(
         transform: from data to the drawing.
         color: instead of the colour of its dynamics.
         filled: instead of whether it is activated.
-        alpha: opacity of the interval.
     """
     low, middle, high = y
     shape, own = marker(reading.cell.dynamics)
@@ -230,9 +230,7 @@ def draw_cell(
             arrowprops={"arrowstyle": "<-", "color": color, "linewidth": 1.4, "shrinkA": 0},
         )
     elif not (np.isnan(low) or np.isnan(high)):
-        axes.add_line(
-            Line2D([x, x], [low, high], color=color, linewidth=1.2, alpha=alpha, transform=transform)
-        )
+        axes.add_line(Line2D([x, x], [low, high], color=color, linewidth=1.2, transform=transform))
     axes.add_line(
         Line2D(
             [x],

@@ -63,7 +63,8 @@ def survival(study: StudyResult) -> Figure:
 
     names = dict.fromkeys(reading.cell.dynamics for reading in drawn)
     handles = [
-        Line2D([], [], color=style.marker(name)[1], label=DYNAMICS.get(name, name)) for name in names
+        Line2D([], [], color=style.marker(name)[1], label=DYNAMICS.get(name, name))
+        for name in names
     ]
     handles.append(
         Line2D([], [], color=style.INK, linewidth=1.6, linestyle=":", label="exponential law")
