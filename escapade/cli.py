@@ -26,7 +26,8 @@ app = typer.Typer(
         "page. Then look at [bold]escapade study --help[/bold]."
     ),
 )
-_console = Console()
+# Tables keep their shape when the output is not a terminal, whose width is then unknown.
+_console = Console(width=None if sys.stdout.isatty() else 140)
 _errors = Console(stderr=True)
 
 
@@ -201,15 +202,17 @@ def _write_and_show(result: "StudyResult", folder: Path) -> None:
 
 def _summary(result: "StudyResult") -> Table:
     table = Table("cell", "b", "measured steps", "predicted", "ratio", "CV", "mechanism")
+    table.columns[0].no_wrap = True
     for cell in result.cells:
         sample, prediction = cell.sample, cell.prediction
         low, high = sample.interval
         predicted = "-" if prediction is None else f"{prediction.mean:.4g}"
-        ratio = "-" if prediction is None else f"{sample.mean / prediction.mean:.2f}"
+        known = prediction is not None and 0 < sample.exits
+        ratio = f"{sample.mean / prediction.mean:.2f}" if known else "-"
         table.add_row(
             str(cell.cell),
             f"{cell.diagnosis.groups.barrier:.2f}",
-            f"{sample.mean:.4g} ({low:.4g}, {high:.4g})",
+            f"{sample.mean:.4g} ({low:.4g}, {high:.4g})" if sample.exits else f"> {low:.3g}",
             predicted,
             ratio,
             f"{sample.coefficient_of_variation:.2f}",

@@ -180,7 +180,9 @@ class ContinuousSGD(AbstractDynamics):
     `substeps` Euler-Maruyama ticks of length ``eta / substeps``. Exits between ticks are accounted
     for by the boundary shift of Gobet and Menozzi (Stochastic Processes and their Applications
     120, 2010), 0.5826 standard deviations of a tick's noise, which leaves an error of first order
-    in the tick. Exit times are whole steps, rounded up.
+    in the tick: the mean exit time comes out too short by about barrier * sharpness * tick / 2
+    of itself. Regions given by `Where` have no slope to shift along, and keep an error of order
+    one half. Exit times are whole steps, rounded up.
     """
 
     learning_rate: float

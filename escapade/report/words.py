@@ -84,19 +84,7 @@ def _headline(
             f"the mechanisms are: {_mechanisms(readings)}."
         )
     if not judged:
-        if not any(reading.exits for reading in activated):
-            if any(reading.measured for reading in activated):
-                return "No replica left in the activated cells, which contradicts no prediction."
-            return "Every replica of the activated cells diverged, so there is nothing to compare."
-        if any(reading.compared for reading in activated):
-            return (
-                f"{formats.count(len(activated), 'cell')} escaped as if activated, but only the "
-                "exits themselves say so, so no independent comparison is left."
-            )
-        return (
-            f"Exits were measured in {formats.count(len(activated), 'activated cell')}, but no "
-            "theory predicts them, so there is nothing to compare."
-        )
+        return _headline_without_comparison(activated)
     agree, deviate, undecided = (
         sum(reading.verdict == verdict for reading in judged)
         for verdict in ("agrees", "deviates", "open")
@@ -136,9 +124,27 @@ def _headline(
         )
     ratios = formats.span((reading.log_ratio[1] for reading in judged), formats.ratio_from_log)
     return (
-        f"Not decided: in the activated regime measured / predicted mean exit time is {ratios}, but "
-        f"in {'the one cell' if undecided == 1 else f'all {cells}'} compared the measurement is too "
-        f"uncertain to tell a deviation of {_BAND}."
+        f"Not decided: in the activated regime measured / predicted mean exit time is {ratios}, "
+        f"but in {'the one cell' if undecided == 1 else f'all {cells}'} compared the measurement "
+        f"is too uncertain to tell a deviation of {_BAND}."
+    )
+
+
+def _headline_without_comparison(activated: Sequence[Reading]) -> str:
+    if not any(reading.measured for reading in activated):
+        return "Every replica of the activated cells diverged, so there is nothing to compare."
+    left = [reading for reading in activated if reading.exits]
+    if not left:
+        return "No replica left in the activated cells, which contradicts no prediction."
+    cells = formats.count(len(left), "activated cell")
+    if any(reading.compared for reading in left):
+        return (
+            f"Exits were measured in {cells}, but these exits, which come at the predicted rate, "
+            "are why they are called activated: no independent comparison is left."
+        )
+    return (
+        f"Exits were measured in {cells}, but no theory predicts them, so there is nothing to "
+        "compare."
     )
 
 
@@ -152,8 +158,10 @@ def _lead(judged: Sequence[Reading]) -> str:
     )
     ratios = [reading.log_ratio[1] for reading in judged if reading.exits]
     if ratios:
+        inside = sum(reading.covers for reading in judged)
         text += (
-            f" Measured / predicted mean exit time: {formats.span(ratios, formats.ratio_from_log)}."
+            f" Measured / predicted mean exit time: {formats.span(ratios, formats.ratio_from_log)};"
+            f" the 95 % interval contains the prediction in {inside} of {len(judged)}."
         )
     plain = [
         abs(np.log(reading.mean) - reading.log_plain)

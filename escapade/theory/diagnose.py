@@ -40,8 +40,8 @@ def diagnose(
     * *drift*: the noiseless motion from the start leaves the region;
     * *diffusive*: the stationary spread reaches a quarter of the region's size squared (for a
       slab: barrier below 2), so that exit is no rare event;
-    * *drift*: the noise shifts the mean position (third derivatives times stationary
-      covariance) by half the distance to the boundary or more;
+    * *drift*: within the predicted exit time the noise shifts the mean position (third
+      derivatives times covariance) by half the distance to the boundary or more;
     * *activated*: otherwise.
 
     `neighbourhood` and `prediction` (of the default theory) save time if already computed.
@@ -59,6 +59,11 @@ def diagnose(
     except Unstable as error:
         return Diagnosis("unstable", str(error), _groups_without_stationary_law(escape, around))
     if prediction is None:
+        try:
+            prediction = predict(escape, neighbourhood=around)
+        except EscapadeError:
+            pass  # groups exist where no theory predicts
+    if prediction is None:
         groups, _ = measure_groups(escape, around, stationary)
     else:
         groups = prediction.groups
@@ -72,14 +77,10 @@ def diagnose(
         )
     if _rolls_out(escape):
         return Diagnosis("drift", "gradient descent without noise leaves the region", groups)
-    verdict = _from_groups(escape, around, stationary, groups)
-    if sample is None or sample.exits < 30:
+    steps = np.inf if prediction is None else prediction.mean
+    verdict = _from_groups(escape, around, stationary, groups, steps)
+    if prediction is None or sample is None or sample.exits < 30:
         return verdict
-    if prediction is None:
-        try:
-            prediction = predict(escape, neighbourhood=around)
-        except EscapadeError:
-            return verdict
     return _with_sample(sample, prediction.mean, verdict)
 
 
@@ -88,6 +89,7 @@ def _from_groups(
     around: Neighbourhood,
     stationary: Float[np.ndarray, "dim dim"],
     groups: Groups,
+    steps: float,
 ) -> Diagnosis:
     if groups.shell_ratio >= SHELL:
         return Diagnosis(
@@ -97,7 +99,7 @@ def _from_groups(
             "fluctuations reach the boundary",
             groups,
         )
-    shift = noise_induced_shift(escape, around, stationary)
+    shift = noise_induced_shift(escape, around, stationary, steps)
     share = _share_of_distance(escape, shift)
     if share >= DRIFT:
         return Diagnosis(
@@ -123,11 +125,11 @@ def _with_sample(sample: ExitSample, predicted: float, verdict: Diagnosis) -> Di
             f"{100 * ratio:.2g} % of the time an activated exit would take",
             verdict.groups,
         )
-    if verdict.mechanism == "diffusive" and abs(variation - 1) < 0.2 and 2 / 3 < ratio < 1.5:
+    if verdict.mechanism != "activated" and abs(variation - 1) < 0.2 and 2 / 3 < ratio < 1.5:
         return Diagnosis(
             "activated",
-            f"the barrier b = {verdict.groups.barrier:.3g} is low, yet exits are exponential "
-            f"(coefficient of variation {variation:.2f}) at the predicted rate",
+            f"exits are exponential (coefficient of variation {variation:.2f}) at the predicted "
+            f"rate, although by the groups alone they would be {verdict.mechanism}",
             verdict.groups,
         )
     return verdict
@@ -190,20 +192,31 @@ def _highest_level(escape: Escape, theta: Float[Array, " dim"]) -> Float[Array, 
 
 
 def noise_induced_shift(
-    escape: Escape, around: Neighbourhood, stationary: Float[np.ndarray, "dim dim"]
+    escape: Escape,
+    around: Neighbourhood,
+    stationary: Float[np.ndarray, "dim dim"],
+    steps: float = np.inf,
 ) -> Float[np.ndarray, " dim"]:
-    """Shift of the mean position by noise, to first order in epsilon^2.
+    """Shift of the mean position by noise after some steps, to first order in epsilon^2.
 
-    Stationarity of the mean, ``A shift + (epsilon^2 / 2) D^2 gradient : S = 0``.
+    The mean obeys ``d shift / dt = -A shift - (epsilon^2 / 2) D^2 gradient : S_t``; a mode of rate
+    lambda has relaxed, and carries its spread, only after 1 / (eta lambda) steps.
     """
     eigenvalues, vectors = np.linalg.eigh(stationary)
-    # Directions that carry all but a thousandth of the spread.
     order = np.argsort(eigenvalues)[::-1]
+    # Directions that carry all but a thousandth of the spread.
     carried = np.cumsum(eigenvalues[order]) <= 0.999 * eigenvalues.sum()
     kept = order[: int(carried.sum()) + 1][:64]
-    scaled = (vectors[:, kept] * np.sqrt(np.clip(eigenvalues[kept], 0, None))).T
+    time = min(steps * escape.dynamics.learning_rate, 1e300)
+    along = vectors[:, kept]
+    rates = np.einsum("ik,ij,jk->k", along, around.drift_matrix, along)
+    spread = eigenvalues[kept] * -np.expm1(-2 * np.clip(rates, 0, None) * time)
+    scaled = (along * np.sqrt(np.clip(spread, 0, None))).T
     curvature = in_float64(_curvature_of_gradient, escape.landscape, escape.minimum, scaled)
-    return -0.5 * escape.noise_scale * np.linalg.solve(around.drift_matrix, curvature)
+    shift = -0.5 * escape.noise_scale * np.linalg.solve(around.drift_matrix, curvature)
+    modes = around.eigenvectors
+    relaxed = -np.expm1(-np.clip(around.eigenvalues, 0, None) * time)
+    return modes @ (relaxed * (modes.T @ shift))
 
 
 def _curvature_of_gradient(

@@ -142,7 +142,7 @@ def log_axis(axes: Axes, name: Literal["x", "y"], low: float, high: float) -> No
 
 def _tick(value: float) -> str:
     exponent = int(np.floor(np.log10(value) + 1e-9))
-    if -3 < exponent < 5:
+    if -4 < exponent < 5:
         return f"{value:,.{max(-exponent, 0)}f}"
     leading = round(value / 10.0**exponent)
     return formats.power_of_ten(exponent) if leading == 1 else formats.number(value, 1)
