@@ -52,7 +52,7 @@ def _replace(files: Mapping[Path, bytes]) -> None:
     try:
         for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            partial[path].write_bytes(content)
         for path, temporary in partial.items():
             temporary.replace(path)
     except BaseException:
