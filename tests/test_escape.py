@@ -243,9 +243,7 @@ BAD = {
         "HessianProportional",
     ),
     "noise without examples": (
-        lambda: Escape(
-            StyblinskiTang(2), ContinuousSGD(0.1, 1.0, noise.Empirical()), Ball(0.5)
-        ),
+        lambda: Escape(StyblinskiTang(2), ContinuousSGD(0.1, 1.0, noise.Empirical()), Ball(0.5)),
         Unsupported,
         "Empirical",
     ),

@@ -181,7 +181,7 @@ class ContinuousSGD(AbstractDynamics):
     for by the boundary shift of Gobet and Menozzi (Stochastic Processes and their Applications
     120, 2010), 0.5826 standard deviations of a tick's noise, which leaves an error of first order
     in the tick: the mean exit time comes out too short by about barrier * sharpness * tick / 2
-    of itself. Regions given by `Where` have no slope to shift along, and keep an error of order
+    of itself. `Where` and `Basin` have no slope to shift along, and keep an error of order
     one half. Exit times are whole steps, rounded up.
     """
 

@@ -7,12 +7,13 @@ import equinox as eqx
 import numpy as np
 import scipy.linalg
 import scipy.optimize
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from escapade.errors import Diverged, InvalidArgument, NotAMinimum
 from escapade.landscape import AbstractLandscape, AbstractLoss
 from escapade.landscape._base import as_points
-from escapade.landscape.descent import jacobian
+from escapade.landscape.descent import jacobian, roll
+from escapade.precision import in_float64
 
 FLAT = 1e-9
 """Eigenvalues below this fraction of the sharpness count as flat directions."""
@@ -51,12 +52,12 @@ def find_minimum(
 ) -> Minimum:
     """Descend and polish until the point IS a minimum.
 
-    Full-batch quasi-Newton descent (L-BFGS), then Newton steps until rounding stops them (after a
-    trust-region Newton method where they do not settle at once); all in float64, with a dense Hessian (up to a few thousand
-    parameters).
+    Full-batch quasi-Newton descent (L-BFGS; the noiseless flow, for a drift), then Newton steps
+    until rounding stops them (after a trust-region Newton method where they do not settle at
+    once); all in float64, with a dense Hessian (up to a few thousand parameters).
 
     Args:
-        landscape: a loss, or a drift (polished by Newton steps alone, so start close).
+        landscape: a loss or a drift.
         near: starting point, shape (dim,); the landscape's initial parameters, or its first known
             minimum, unless given.
         max_iterations: cap on quasi-Newton iterations.
@@ -68,6 +69,8 @@ def find_minimum(
     point = _starting_point(landscape, near)
     if isinstance(landscape, AbstractLoss):
         point = _descend(landscape, point, max_iterations)
+    else:
+        point = _follow(landscape, point)
     try:
         point, matrix, norm = _polish(landscape, point)
     except NotAMinimum:
@@ -107,6 +110,26 @@ def _descend(
         method="L-BFGS-B",
         options={**options, "maxcor": 30},
     ).x
+
+
+def _follow(
+    landscape: AbstractLandscape, point: Float[np.ndarray, " dim"]
+) -> Float[np.ndarray, " dim"]:
+    """Where the flow from a point leads: it need only be close enough for Newton steps."""
+    for _ in range(10):
+        sharpness = np.linalg.norm(jacobian(landscape, point))
+        if not 0 < sharpness < np.inf:
+            break
+        point = in_float64(_flow, landscape, np.float64(0.25 / sharpness), point)
+    if not np.isfinite(point).all():
+        raise Diverged("the flow of the drift runs to infinity from near; start elsewhere")
+    return point
+
+
+def _flow(
+    landscape: AbstractLandscape, step: Float[Array, ""], point: Float[Array, " dim"]
+) -> Float[Array, " dim"]:
+    return roll(landscape, point, step, 200)
 
 
 def _trust_region(
@@ -151,7 +174,7 @@ def _polish(
         matrix = jacobian(landscape, point)
         before = np.linalg.norm(gradient)
         solve = _solver(matrix)
-        while gradient.any():
+        while np.linalg.norm(gradient) > 0:
             candidate = point - solve(gradient)
             new = np.asarray(landscape.gradient(candidate))
             shrunk = np.linalg.norm(new) / np.linalg.norm(gradient)

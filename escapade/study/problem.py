@@ -189,6 +189,9 @@ class Problem:
             power = 1.0 if cell.region == "sublevel" else 0.5
             unit = replace(cell, size=1.0)
             cell = replace(cell, size=_rounded((cell.size / self._barrier(unit)) ** power))
+        if cell.region in ("ball", "sublevel"):
+            # In many dimensions such a prediction takes seconds; it is left to the cell itself.
+            return cell
         try:
             mean = self.prediction(cell).mean
         except EscapadeError:

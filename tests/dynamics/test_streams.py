@@ -160,7 +160,13 @@ def test_normals_have_the_moments_of_a_normal(many_normals):
     for part in (many_normals.real, many_normals.imag):
         z = part.ravel().astype(np.float64)
         # E z^k and the variance of its sample mean, (E z^2k - (E z^k)^2) / n; within 4 errors.
-        for power, moment, square in ((1, 0, 1), (2, 1, 3), (3, 0, 15), (4, 3, 105), (6, 15, 10395)):
+        for power, moment, square in (
+            (1, 0, 1),
+            (2, 1, 3),
+            (3, 0, 15),
+            (4, 3, 105),
+            (6, 15, 10395),
+        ):
             error = np.sqrt((square - moment**2) / z.size)
             assert abs((z**power).mean() - moment) < 4 * error, power
 
@@ -276,4 +282,3 @@ def test_seeds():
 def test_bad_keys_are_refused(key):
     with pytest.raises(InvalidArgument, match="key"):
         seed_words(key)
-

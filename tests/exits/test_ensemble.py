@@ -408,9 +408,7 @@ def test_a_cap_on_whole_steps_of_continuous_dynamics():
 
 def test_divergence_is_reported_and_not_averaged():
     # The first parameter overflows within some ten steps, far from the face that is watched.
-    landscape = Function(
-        lambda theta: theta[0] ** 4 + theta[1] ** 2 / 2, 2, minima=[0.0, 0.0]
-    )
+    landscape = Function(lambda theta: theta[0] ** 4 + theta[1] ** 2 / 2, 2, minima=[0.0, 0.0])
     dynamics = GaussianSGD(0.5, 2.0, noise.Isotropic(1.0))
     escape = Escape(landscape, dynamics, HalfSpace([0.0, 1.0], 1.0), start=[2.0, 0.0])
     sample = simulate(escape, 200, 1000, key=1, lanes=LANES)

@@ -82,14 +82,17 @@ def test_losses_agree_with_numpy_to_rounding(landscape, dataset, theta):
 def test_gradients_agree_with_finite_differences(landscape, dataset, theta):
     steps = 1e-5 * np.eye(theta.size)
     kind = name_of(landscape)
-    expected = np.stack(
-        [
-            numpy_example_losses(theta + h, dataset, kind)
-            - numpy_example_losses(theta - h, dataset, kind)
-            for h in steps
-        ],
-        axis=1,
-    ) / 2e-5
+    expected = (
+        np.stack(
+            [
+                numpy_example_losses(theta + h, dataset, kind)
+                - numpy_example_losses(theta - h, dataset, kind)
+                for h in steps
+            ],
+            axis=1,
+        )
+        / 2e-5
+    )
     gradients = landscape.example_gradients(theta)
     assert (gradients.dtype, gradients.shape) == (np.float64, (EXAMPLES, theta.size))
     np.testing.assert_allclose(gradients, expected, atol=1e-8)

@@ -1,4 +1,4 @@
-"""Asymmetric valleys: depths and curvatures are what was asked for, and the pieces join smoothly."""
+"""Asymmetric valleys: depths and curvatures as asked for, and pieces that join smoothly."""
 
 import numpy as np
 import pytest

@@ -166,7 +166,7 @@ def test_distance_to_the_boundary():
         found = distance_to_boundary(anchored(name), MINIMUM, directions)
         np.testing.assert_allclose(found, distances, rtol=1e-13, err_msg=name)
     ball = anchored("ball")
-    off_centre = distance_to_boundary(ball, MINIMUM + [0.3, 0.0], directions[:2])
+    off_centre = distance_to_boundary(ball, MINIMUM + np.array([0.3, 0.0]), directions[:2])
     np.testing.assert_allclose(off_centre, [0.2, 0.4], rtol=1e-13)
     assert distance_to_boundary(ball, MINIMUM, directions[0], search_radius=0.4) == np.inf
 
