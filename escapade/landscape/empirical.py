@@ -14,6 +14,17 @@ from escapade.landscape._base import AbstractLoss, as_numbers, as_points, positi
 from escapade.precision import host_or_traced
 
 
+class _Fixed:
+    """What does not move in the user's parameters: layer sizes, flags, buffers.
+
+    Compared by identity and kept out of the pytree, so that a number in the user's module stays a
+    Python number inside compiled code.
+    """
+
+    def __init__(self, tree: PyTree):
+        self.tree = tree
+
+
 class Empirical(AbstractLoss):
     """``L(theta) = mean_i example_loss(parameters(theta), data_i) + weight_decay |theta|^2 / 2``.
 
@@ -27,7 +38,8 @@ class Empirical(AbstractLoss):
     """
 
     example_loss: Callable[[Any, Any], Float[Array, ""]]
-    parameters: PyTree
+    moving: PyTree
+    fixed: _Fixed = eqx.field(static=True)
     data: PyTree
     weight_decay: float
     scale: float
@@ -50,7 +62,9 @@ class Empirical(AbstractLoss):
                 be traced by JAX or is not one number.
         """
         self.example_loss = example_loss
-        self.parameters = jax.tree.map(_to_host, parameters)
+        moving, fixed = eqx.partition(parameters, eqx.is_inexact_array)
+        self.moving = jax.tree.map(_to_host, moving)
+        self.fixed = _Fixed(jax.tree.map(_to_host, fixed))
         self.data = jax.tree.map(_to_host, data)
         if np.ndim(weight_decay) or not 0 <= as_numbers(weight_decay, "weight_decay") < np.inf:
             raise InvalidArgument(f"weight_decay is {weight_decay}; give zero or a positive number")
@@ -59,7 +73,7 @@ class Empirical(AbstractLoss):
         self._check_data()
         if self.dim == 0:
             raise InvalidArgument("parameters holds no floating-point array; nothing can move")
-        if any(np.iscomplexobj(leaf) for leaf in jax.tree.leaves(self.parameters)):
+        if any(np.iscomplexobj(leaf) for leaf in jax.tree.leaves(self.moving)):
             raise InvalidArgument("parameters holds complex numbers; split them into real parts")
         self.minima_ = as_points(minima, self.dim, "minima")
         self._check_loss()
@@ -93,9 +107,14 @@ class Empirical(AbstractLoss):
             )
 
     @property
+    def parameters(self) -> PyTree:
+        """The pytree the landscape was built with."""
+        return self._at(self.moving)
+
+    @property
     def dim(self) -> int:
         """Number of parameters."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self._split()[0]))
+        return sum(leaf.size for leaf in jax.tree.leaves(self.moving))
 
     @property
     def examples(self) -> int:
@@ -115,13 +134,13 @@ class Empirical(AbstractLoss):
     @property
     def parameter_names(self) -> list[str]:
         """Name and shape of each parameter array, in the order of the flat vector."""
-        leaves = jax.tree_util.tree_flatten_with_path(self._split()[0])[0]
+        leaves = jax.tree_util.tree_flatten_with_path(self.moving)[0]
         return [f"{jax.tree_util.keystr(path)} {leaf.shape}" for path, leaf in leaves]
 
     @property
     def initial(self) -> Float[np.ndarray, " dim"]:
         """The parameters the landscape was built with, as a flat vector."""
-        leaves = jax.tree.leaves(self._split()[0])
+        leaves = jax.tree.leaves(self.moving)
         flat = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in leaves])
         return flat / self.scale
 
@@ -129,13 +148,12 @@ class Empirical(AbstractLoss):
         """The parameter pytree at a flat vector, with arrays of the kind and precision given."""
         if not isinstance(theta, jax.Array):
             theta = np.asarray(theta, dtype=np.float64)
-        moving, fixed = self._split()
-        leaves, structure = jax.tree.flatten(moving)
+        leaves, structure = jax.tree.flatten(self.moving)
         values, used = [], 0
         for leaf in leaves:
             values.append((self.scale * theta[used : used + leaf.size]).reshape(leaf.shape))
             used += leaf.size
-        return eqx.combine(jax.tree.unflatten(structure, values), fixed)
+        return self._at(jax.tree.unflatten(structure, values))
 
     def at_minimum(self, theta: object) -> "Empirical":
         """The same landscape, knowing one more minimum."""
@@ -161,8 +179,8 @@ class Empirical(AbstractLoss):
     def _loss(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
         return jnp.mean(self.example_losses(theta))
 
-    def _split(self) -> tuple[PyTree, PyTree]:
-        return eqx.partition(self.parameters, eqx.is_inexact_array)
+    def _at(self, moving: PyTree) -> PyTree:
+        return eqx.combine(moving, self.fixed.tree)
 
 
 def _example_losses(

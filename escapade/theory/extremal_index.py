@@ -89,5 +89,5 @@ def _clusters(drift: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]
 def _checked(s: ArrayLike) -> Float[np.ndarray, "*shape"]:
     drift = np.asarray(s, dtype=np.float64)
     if not np.all(drift >= 0):
-        raise InvalidArgument(f"s is {s}; the drift of the walk must be zero or positive")
+        raise InvalidArgument(f"s is {s!r}; the drift of the walk must be zero or positive")
     return drift

@@ -33,27 +33,28 @@ The relative error is an estimate fitted to exact solutions and simulations in 2
 with rates apart by up to 10^4 and ``eta lambda`` up to 1.3: see `_log_error`.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import numpy as np
-import scipy.linalg
-import scipy.stats
-from jaxtyping import Float, Int
-from scipy.interpolate import CubicSpline, PchipInterpolator
+from jaxtyping import Float
+from scipy.interpolate import CubicSpline
 
 from escapade.errors import DegenerateNoise, InvalidArgument
 from escapade.minimum.lyapunov import equivalent_diffusion, stationary_covariance
 from escapade.region.forms import LinearForm, QuadraticForm
+from escapade.theory.boundary_flux import (
+    boundary_flux,
+    damped,
+    sample_boundary,
+    transverse_rate,
+)
 from escapade.theory.extremal_index import BOUNDARY_SHIFT, log_delay, log_delay_slope
 from escapade.theory.level_exit import AbstractLevel, GaussianLevel, RadialLevel
+from escapade.theory.slow_modes import SlowModes, slow_modes, slow_projection
 
 Matrix = Float[np.ndarray, "dim dim"]
-Points = Float[np.ndarray, "points dim"]
 PerPoint = Float[np.ndarray, " points"]
-
-_REPLICATES = 8
 
 
 class MeanExitTime(eqx.Module):
@@ -170,12 +171,17 @@ def _mean_exit_time(
     root = basis[:, kept] * np.sqrt(spectrum[kept])
     inverse = basis[:, kept] / np.sqrt(spectrum[kept])
     if isinstance(form, LinearForm):
-        estimate = _linear(form, root, inverse.T @ drift @ root, eps2, learning_rate)
+        along = root.T @ form.normal
+        width = np.linalg.norm(along)
+        if width <= 1e-12 * np.linalg.norm(form.normal) * np.linalg.norm(root):
+            raise DegenerateNoise(_UNREACHED)
+        level = form.offset / (np.sqrt(eps2) * width)
+        whitened = inverse.T @ drift @ root
+        estimate = _linear(along / width, level, form.two_sided, whitened, learning_rate)
     else:
         weights, rotation = np.linalg.eigh(root.T @ form.matrix @ root)
         weights, rotation = weights[::-1], rotation[:, ::-1]
-        root, inverse = root @ rotation, inverse @ rotation
-        whitened = inverse.T @ drift @ root
+        whitened = (inverse @ rotation).T @ drift @ (root @ rotation)
         level2 = form.radius**2 / eps2
         estimate = _quadratic(weights, whitened, level2, learning_rate, samples, seed)
     unit = np.log(learning_rate) if learning_rate else 0.0
@@ -189,30 +195,30 @@ def _mean_exit_time(
 
 
 def _linear(
-    form: LinearForm, root: Matrix, drift: Matrix, eps2: float, learning_rate: float
+    normal: Float[np.ndarray, " dim"],
+    level: float,
+    two_sided: bool,
+    drift: Matrix,
+    learning_rate: float,
 ) -> _Estimate:
-    along = root.T @ form.normal
-    width = np.linalg.norm(along)
-    if width <= 1e-12 * np.linalg.norm(form.normal) * np.linalg.norm(root):
-        raise DegenerateNoise(_UNREACHED)
-    normal, level = along / width, form.offset / (np.sqrt(eps2) * width)
+    """Exit of ``normal.z`` beyond `level` in whitened coordinates."""
     rate = normal @ drift @ normal
-    process = GaussianLevel(float(rate), form.two_sided)
+    process = GaussianLevel(float(rate), two_sided)
     step = np.sqrt(2 * learning_rate * rate)
     log_mean, slope, drift_per_step, delay = _delayed(process, level, np.array([step]))
     # Part 2 in closed form: psi is linear on the plane and the plane has no curvature.
     transverse = drift.T @ normal - rate * normal
     correction = -(drift @ normal) @ transverse / (rate * level) ** 2
     variation = transverse @ transverse / (rate * level) ** 2
+    speed = transverse @ drift @ transverse / max(transverse @ transverse, 1e-300)
+    correction = damped(correction, speed, slope**2 * rate)
+    slow = slow_projection(drift, normal, process, level, learning_rate)
+    # The correction may cancel, without a gradient structure, though the level is not Markov.
+    size = max(abs(correction), variation)
     memory = variation * (level / slope) ** 2
-    speed = transverse @ drift @ transverse
-    speed = speed / (transverse @ transverse) if variation > 1e-24 else 0.0
-    correction = _damped(correction, speed, slope**2 * rate)
-    slow = _slow_projection(drift, normal, process, level, learning_rate)
     return _Estimate(
         log_mean + delay[0] + slow.share * slow.late - correction * np.exp(-slow.late),
-        # Without a gradient structure the correction may cancel though the level is not Markov.
-        _log_error(max(abs(correction), variation), variation, memory, slow, step / level),
+        _log_error(size, variation, memory, slow, step / level),
         0.0,
         level**2 / 2,
         drift_per_step[0],
@@ -230,34 +236,41 @@ def _quadratic(
     """Exit of ``sum_i weights_i z_i^2`` beyond `level2` in whitened coordinates."""
     modes = int(np.sum(weights > len(weights) * np.finfo(np.float64).eps * max(weights[0], 0.0)))
     noise = np.maximum(np.diag(drift)[:modes], 0.0)
-    if modes == 0 or not np.any(noise * weights[:modes] > 0):
+    if not np.any(noise > 0):
         raise DegenerateNoise(_UNREACHED)
+    if modes == 1:
+        normal = np.eye(len(weights))[0]
+        return _linear(normal, np.sqrt(level2 / weights[0]), True, drift, learning_rate)
     weights = np.where(np.arange(len(weights)) < modes, weights, 0.0)
     level = np.sqrt(level2)
-    stationary = RadialLevel(weights[:modes], noise, np.ones(modes))
-    boundary = _boundary(weights, stationary, level2, samples, seed)
-    flux = _flux(boundary, weights, drift, level)
+    process = RadialLevel(weights[:modes], noise, np.ones(modes))
+    boundary = sample_boundary(weights, process, level2, samples, seed)
+    flux = boundary_flux(boundary, weights, drift, level)
+    diffusivity = boundary.mean(flux.diffusivity)
     steps = np.sqrt(2 * learning_rate * flux.diffusivity)
-    log_mean, slope, drift_per_step, delays = _delayed(stationary, level, steps)
-    delay, sampling_error = _mean_factor(boundary, flux.diffusivity, np.exp(-delays))
-    diffusivity = _average(boundary, flux.diffusivity)
-    correction = _damped(
-        _average(boundary, flux.excess) / _average(boundary, flux.level_flux),
-        _transverse_rate(weights, np.diag(drift), stationary.law.saddle(level2)),
+    log_mean, slope, drift_per_step, delays = _delayed(process, level, steps)
+    rate_factor = boundary.mean(np.exp(-delays), flux.diffusivity)
+    excess = flux.excess / boundary.mean(flux.level_leading)
+    correction = damped(
+        boundary.mean(excess),
+        transverse_rate(weights, np.diag(drift), process.law.saddle(level2)),
         slope**2 * diffusivity,
     )
-    slow = _slow_modes(stationary, level, learning_rate)
+    slow = slow_modes(process, level, learning_rate)
+    variation = boundary.mean((flux.leading / boundary.mean(flux.leading) - 1) ** 2)
+    unexplained = flux.leading - flux.diffusivity * boundary.mean(flux.leading) / diffusivity
+    memory = boundary.mean(unexplained**2) / (slope * diffusivity) ** 2
     step = np.sqrt(2 * learning_rate * diffusivity) / level
-    mean_flux = _average(boundary, flux.flux)
-    variation = _average(boundary, (flux.flux / mean_flux - 1) ** 2)
-    unexplained = flux.flux - flux.diffusivity * mean_flux / diffusivity
-    memory = _average(boundary, unexplained**2) / (slope * diffusivity) ** 2
+    sampling_error = np.hypot(
+        boundary.standard_error(np.exp(-delays), flux.diffusivity) / rate_factor,
+        boundary.standard_error(excess) if correction else 0.0,
+    )
     return _Estimate(
-        log_mean - np.log(delay) + slow.share * slow.late - correction * np.exp(-slow.late),
+        log_mean - np.log(rate_factor) + slow.share * slow.late - correction * np.exp(-slow.late),
         _log_error(abs(correction), variation, memory, slow, step) + sampling_error,
         sampling_error,
         level2 / (2 * weights[0]),
-        _average(boundary, flux.diffusivity * drift_per_step) / diffusivity,
+        boundary.mean(drift_per_step, flux.diffusivity),
     )
 
 
@@ -279,282 +292,10 @@ def _delayed(
     return log_means[0], slopes[0], drift_per_step, log_delay(drift_per_step)
 
 
-class _Boundary(NamedTuple):
-    """Points on the boundary with weights proportional to the stationary density there."""
-
-    points: Points
-    density: PerPoint
-    stretch: PerPoint
-    """``sum_i w_i^2 / weights_i`` of the direction w of ``sqrt(weights) z``."""
-    replicate: Int[np.ndarray, " points"]
-
-
-def _boundary(
-    weights: Float[np.ndarray, " dim"],
-    process: RadialLevel,
-    level2: float,
-    samples: int | None,
-    seed: int,
-) -> _Boundary:
-    """Directions from the Gaussian tilted onto the boundary, weighted to its conditional law.
-
-    The conditional law of the direction is a Bingham distribution and the tilted Gaussian its
-    angular central Gaussian envelope (Kent, Ganeiou and Mardia, 2018). In two dimensions the
-    directions are equidistant angles of the tilted Gaussian, which resolve any peak.
-    """
-    modes, dim = len(process.weights), len(weights)
-    tilt = process.law.saddle(level2)
-    if dim == modes <= 2:
-        angles = np.pi * (np.arange(512) + 0.5) / 512
-        normals = np.stack([np.cos(angles), np.sin(angles)], axis=1)[:, :modes]
-        normals = normals if modes == 2 else np.ones((1, 1))
-        replicate = np.zeros(len(normals), dtype=int)
-    else:
-        count = samples or int(2 ** np.clip(np.log2(4e6 / dim) // 1, 10, 14))
-        if count < 64 or count & (count - 1):
-            raise InvalidArgument(f"samples is {count}; give a power of two of at least 64")
-        part = count // _REPLICATES
-        normals = np.concatenate(
-            [
-                scipy.stats.norm.ppf(scipy.stats.qmc.Sobol(dim, rng=generator).random(part))
-                for generator in np.random.default_rng(seed).spawn(_REPLICATES)
-            ]
-        )
-        replicate = np.repeat(np.arange(_REPLICATES), part)
-    tilted = normals[:, :modes] * np.sqrt(process.weights / (1 - 2 * tilt * process.weights))
-    direction = tilted / np.linalg.norm(tilted, axis=1, keepdims=True)
-    stretch = np.sum(direction**2 / process.weights, axis=1)
-    log_density = -level2 / 2 * stretch + modes / 2 * np.log(stretch - 2 * tilt)
-    points = np.concatenate(
-        [np.sqrt(level2 / process.weights) * direction, normals[:, modes:]], axis=1
-    )
-    return _Boundary(points, np.exp(log_density - np.max(log_density)), stretch, replicate)
-
-
-def _average(boundary: _Boundary, values: PerPoint) -> float:
-    return float(np.sum(boundary.density * values) / np.sum(boundary.density))
-
-
-def _mean_factor(boundary: _Boundary, weights: PerPoint, factors: PerPoint) -> tuple[float, float]:
-    """Weighted mean of factors over the boundary, and its relative standard error."""
-    weighted = boundary.density * weights
-    mean = np.sum(weighted * factors) / np.sum(weighted)
-    count = np.max(boundary.replicate) + 1
-    if count == 1:
-        return float(mean), 0.0
-    tops = np.bincount(boundary.replicate, weighted * factors)
-    means = tops / np.bincount(boundary.replicate, weighted)
-    return float(mean), float(np.std(means, ddof=1) / np.sqrt(count) / mean)
-
-
-class _Flux(NamedTuple):
-    """Per boundary point, relative to the stationary density of the level (part 2)."""
-
-    diffusivity: PerPoint
-    flux: PerPoint
-    level_flux: PerPoint
-    excess: PerPoint
-
-
-def _flux(
-    boundary: _Boundary,
-    weights: Float[np.ndarray, " dim"],
-    drift: Matrix,
-    level: float,
-) -> _Flux:
-    """Flux through the boundary to second order, and what part 1 makes of it.
-
-    In whitened coordinates the noise is ``Q = A + A^T`` and the gradient of the form
-    ``g = weights z``, normal n. On the boundary ``grad Psi = -psi n`` with
-    ``psi = 2 n.Az / n.Qn``; differentiating the eikonal equation once along the surface and once
-    across it gives ``tr(Q Hess Psi)``.
-    """
-    z = boundary.points
-    gradient = z * weights
-    size = np.linalg.norm(gradient, axis=1)
-    normal = gradient / size[:, None]
-    pulled, normal_pulled, normal_pushed = z @ drift.T, normal @ drift.T, normal @ drift
-    normal_noise = normal_pulled + normal_pushed
-    noise = _dot(normal, normal_noise)
-    inward = _dot(normal, pulled)
-    bend = normal * weights
-    diffusivity = size**2 * noise / (2 * level**2)
-    flux = size * inward / level
-    level_flux = diffusivity * level * boundary.stretch
-    # Where noise or drift across the boundary vanish there is no boundary layer.
-    layered = (inward > 0) & (noise > 0)
-    inward, noise = np.where(layered, inward, 1.0), np.where(layered, noise, 1.0)
-    psi = 2 * inward / noise
-    psi_gradient = 2 * (
-        (pulled * weights / size[:, None] + normal_pushed) / noise[:, None]
-        - normal_noise * weights * (2 * inward / (noise**2 * size))[:, None]
-        + bend * (inward / (noise * size))[:, None]
-    )
-    tangential = psi_gradient - normal * _dot(psi_gradient, normal)[:, None]
-    wind = pulled - psi[:, None] * normal_noise
-    curvature = (
-        np.sum((np.diag(drift) * 2) * weights)
-        - 2 * _dot(normal_noise, bend)
-        + noise * _dot(normal, bend)
-    ) / size
-    trace = (
-        -noise * (_dot(wind, tangential) + psi * _dot(normal, normal_pulled)) / inward
-        - 2 * _dot(normal_noise, tangential)
-        - psi * curvature
-    )
-    modes = np.sum(weights > 0)
-    second = size * noise * trace / (4 * inward * level) + diffusivity * modes / level
-    second = np.where(layered, np.clip(second, -level_flux, level_flux), 0.0)
-    return _Flux(diffusivity, flux, level_flux, flux - level_flux + second)
-
-
-def _dot(left: Points, right: Points) -> PerPoint:
-    return np.einsum("pi,pi->p", left, right)
-
-
-def _damped(correction: float, transverse_rate: float, layer_rate: float) -> float:
-    """Part 2, switched off where the boundary layer sees the transverse motion averaged."""
-    return float(np.clip(correction, -0.3, 0.3) / (1 + (transverse_rate / layer_rate) ** 4))
-
-
-def _transverse_rate(
-    weights: Float[np.ndarray, " dim"], rates: Float[np.ndarray, " dim"], tilt: float
-) -> float:
-    """Relaxation rate of the fluctuations of the inward drift along the boundary."""
-    variance = 1 / (1 - 2 * tilt * weights)
-    mean_rate = np.sum(weights * rates * variance) / np.sum(weights * variance)
-    share = (weights * (rates - mean_rate) * variance) ** 2
-    total = np.sum(share)
-    return float(np.sum(share * rates) / total) if total > 0 else 0.0
-
-
-class _Slow(NamedTuple):
-    """Slow modes: log of the delay they cause if well separated, the share of it to apply."""
-
-    late: float
-    share: float
-    quenched: float
-    """Variance of the log hazard over modes too slow to be averaged before the exit."""
-
-
-def _slow_modes(stationary: RadialLevel, level: float, learning_rate: float) -> _Slow:
-    """Part 3 for a quadratic form."""
-    weights, rates = stationary.weights, stationary.rates
-
-    def log_mean(spread: Float[np.ndarray, " modes"]) -> float:
-        process = RadialLevel(weights, rates, spread)
-        return _log_mean(process, level, process.diffusivity(level), learning_rate)
-
-    settled = log_mean(np.ones_like(weights))
-    tilt = stationary.law.saddle(level**2)
-    carried = weights**2 * rates / (1 - 2 * tilt * weights)
-    carrier = np.average(rates, weights=carried)
-    averaged = 1 + np.exp(np.minimum((settled + np.log(np.maximum(rates, 1e-300))) / 2, 300.0))
-    slower = np.maximum(1 - rates / carrier, 0.0)
-    quenched = float(np.sum(2 * (max(tilt, 0.0) * weights * slower) ** 2 / averaged))
-    if settled + np.log(max(np.min(rates), 1e-300)) > np.log(50.0):
-        return _Slow(0.0, 1.0, quenched)
-
-    def hazard(time: float) -> tuple[float, bool]:
-        relaxed = -np.expm1(-2 * rates * time)
-        spread = np.minimum(1.0, relaxed / np.average(relaxed, weights=carried))
-        return -log_mean(spread), bool(np.min(spread) > 0.999)
-
-    growth = weights * rates
-    moments = (np.sum(growth), np.sum(growth * rates), np.sum(growth * rates**2))
-    return _Slow(_lateness(settled, hazard), _separation(*moments), quenched)
-
-
-def _slow_projection(
-    drift: Matrix,
-    normal: Float[np.ndarray, " dim"],
-    process: GaussianLevel,
-    level: float,
-    learning_rate: float,
-) -> _Slow:
-    """Part 3 for a linear form, whose level is a sum of modes, found by Krylov's method."""
-    projected = _krylov(drift.T, normal)
-
-    def log_mean(spread: float) -> float:
-        narrowed = GaussianLevel(process.rate / spread, process.two_sided)
-        return _log_mean(narrowed, level / np.sqrt(spread), narrowed.rate, learning_rate)
-
-    settled = log_mean(1.0)
-    if settled + np.log(process.rate) > np.log(1e6):
-        return _Slow(0.0, 1.0, 0.0)
-
-    def hazard(time: float) -> tuple[float, bool]:
-        remembered = np.sum(scipy.linalg.expm(-time * projected)[:, 0] ** 2)
-        spread = min(1.0, (1 - remembered) / -np.expm1(-2 * process.rate * time))
-        return -log_mean(spread), bool(spread > 0.999)
-
-    pushed = projected[:, 0]
-    moments = (process.rate, pushed @ pushed, pushed @ projected @ pushed)
-    return _Slow(_lateness(settled, hazard), _separation(*moments), 0.0)
-
-
-def _log_mean(
-    process: AbstractLevel, level: float, diffusivity: float, learning_rate: float
-) -> float:
-    """Log mean exit time with the delay of the average step."""
-    log_means, slopes = process.log_mean_exit(np.array([level]))
-    step = np.sqrt(2 * learning_rate * diffusivity)
-    return float(log_means[0] + log_delay(step * slopes[0] / 2))
-
-
-def _lateness(settled: float, hazard: Callable[[float], tuple[float, bool]]) -> float:
-    """Log mean exit time of a hazard that grows to its final value, minus that of the final value.
-
-    `hazard` gives its logarithm at a time, and whether it has settled.
-    """
-    time, times, log_hazards, spent, done = 0.02 * np.exp(settled), [], [], 0.0, False
-    # Doubling times, until nobody is left or every mode has settled.
-    while not done and spent < 30:
-        log_hazard, done = hazard(time)
-        times.append(time)
-        log_hazards.append(log_hazard)
-        spent += np.exp(log_hazard) * time / 2
-        time *= 2
-    if len(times) == 1:
-        return 0.0
-    fine = np.linspace(np.log(times[0]), np.log(times[-1]), 64 * (len(times) - 1) + 1)
-    rates, moments = np.exp(PchipInterpolator(np.log(times), log_hazards)(fine)), np.exp(fine)
-    survival = np.exp(-moments[0] * rates[0] - _running_integral(rates, moments))
-    mean = moments[0] + _running_integral(survival, moments)[-1] + survival[-1] / rates[-1]
-    return float(max(np.log(mean) - settled, 0.0))
-
-
-def _separation(first: float, second: float, third: float) -> float:
-    """Share of part 3 from the growth rates of the level weighted by powers 0, 1, 2 of the rates.
-
-    1 when one group of modes carries all growth, 0 when slow modes carry most of it. The constant
-    is fitted to exact solutions.
-    """
-    return float(1 / (1 + 2.7 * (first * third / second**2 - 1) ** 2))
-
-
-def _krylov(matrix: Matrix, start: Float[np.ndarray, " dim"]) -> Matrix:
-    """Projection of a matrix on its first 40 powers on a unit vector (Arnoldi)."""
-    basis = [start]
-    for _ in range(min(len(matrix), 40) - 1):
-        vector = matrix @ basis[-1]
-        for _ in range(2):
-            vector = vector - np.array(basis).T @ (np.array(basis) @ vector)
-        if np.linalg.norm(vector) < 1e-10 * np.linalg.norm(matrix, 1):
-            break
-        basis.append(vector / np.linalg.norm(vector))
-    subspace = np.array(basis)
-    return subspace @ matrix @ subspace.T
-
-
-def _running_integral(values: PerPoint, at: PerPoint) -> PerPoint:
-    return np.concatenate([[0.0], np.cumsum(np.diff(at) * (values[1:] + values[:-1]) / 2)])
-
-
 def _log_error(
-    correction: float, variation: float, memory: float, slow: _Slow, step: float
+    correction: float, variation: float, memory: float, slow: SlowModes, step: float
 ) -> float:
-    """Error of the log mean, fitted to cover nine in ten exact solutions, and all within about twice.
+    """Error of the log mean, fitted to cover nine in ten exact solutions, nearly all within twice.
 
     It grows with part 2, with the relative variance of the flux over the boundary, with the
     variance of what the level's own drift does not explain of it (relative to the square of that

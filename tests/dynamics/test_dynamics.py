@@ -88,7 +88,8 @@ def test_continuous_tick():
     assert (dynamics.ticks_per_step, dynamics.continuous) == (4, True)
     length, variance = RATE / substeps, RATE / BATCH
     kick = np.sqrt(variance * length) * np.array([2, 3]) * xi
-    expected = THETA - length * HESSIAN @ THETA + kick
+    ahead = THETA - length * HESSIAN @ THETA + kick
+    expected = THETA - length * HESSIAN @ (THETA + ahead) / 2 + kick
     np.testing.assert_allclose(one_tick(dynamics, PLANE, THETA, xi), expected, rtol=1e-13)
 
 
@@ -117,6 +118,9 @@ def test_mean_and_covariance_of_two_ticks(dynamics):
         / (dynamics.batch_size * dynamics.ticks_per_step)
         * dynamics.noise_covariance(PLANE, THETA)
     )
+    if dynamics.continuous:  # the trapezoidal drift, on a linear landscape
+        half = np.eye(2) - length / 2 * HESSIAN
+        step, one = np.eye(2) - length * HESSIAN @ half, half @ one @ half.T
     mean, covariance = np.linalg.matrix_power(step, ticks) @ THETA, one + step @ one @ step.T
     moved = states(dynamics, PLANE, THETA, 1, replicas)[0]
     error = np.sqrt(np.diag(covariance) / replicas)
@@ -174,15 +178,17 @@ def test_mean_and_covariance_of_a_minibatch_step(sampling, batch):
 
 @pytest.mark.parametrize("substeps", [1, 2, 4])
 def test_continuous_sgd_tends_to_the_diffusion(substeps):
-    # The Euler-Maruyama chain of dX = -X dt + eps dW has variance eps^2 / (2 - h) exactly, h the
-    # tick; the diffusion has eps^2 / 2, so the bias is h / 2 of it: first order in the tick.
+    # On dX = -X dt + eps dW a tick h multiplies by a = 1 - h + h^2 / 2 and adds noise of variance
+    # (1 - h / 2)^2 eps^2 h, exactly; the stationary variance is 1 - h^2 / 4 + ... of eps^2 / 2.
     rate, batch, replicas = 0.4, 2.0, 100_000
     dynamics = ContinuousSGD(rate, batch, noise.Isotropic(1.0), substeps)
     moved = states(dynamics, Quadratic([1.0]), [0.0], 10 * substeps, replicas)[-1, 0]
     h = rate / substeps
-    variance = rate / batch / (2 - h) * (1 - (1 - h) ** (2 * 20 * substeps))
+    a = 1 - h + h**2 / 2
+    stationary = (1 - h / 2) ** 2 * rate / batch * h / (1 - a**2)
+    variance = stationary * (1 - a ** (2 * 20 * substeps))
     assert abs(moved.var() / variance - 1) < 4 * np.sqrt(2 / replicas)
-    assert moved.var() / (rate / batch / 2) - 1 == pytest.approx(h / (2 - h), abs=0.02)
+    assert stationary / (rate / batch / 2) - 1 == pytest.approx(-(h**2) / 4, rel=0.5)
 
 
 def test_one_epoch_of_shuffling(oracle):
