@@ -17,7 +17,10 @@ BOUNDARY_SHIFT = 0.5825971579390108
 
 
 class Lanes(eqx.Module):
-    """State of the lanes; the lane is the last axis, which is the axis processors vectorise."""
+    """State of the lanes; the lane is the last axis, which is the axis processors vectorise.
+
+    On the host its arrays are NumPy's.
+    """
 
     theta: Float[Array, "dim lanes"]
     ticks: UInt32[Array, " lanes"]

@@ -102,27 +102,33 @@ def _through_ellipsoid_from(stationary: Matrix, form: QuadraticForm, mean: Vecto
         raise DegenerateNoise("no noise reaches the region's boundary, so it is never left")
     pull = directions.T @ (root.T @ form.matrix @ mean)
     at_mean = float(mean @ form.matrix @ mean) - form.radius**2
+    shares = weights / weights[-1]
 
-    def coordinates(fraction: float) -> Vector:
-        multiplier = fraction / weights[-1]
-        return multiplier * pull / (1 - multiplier * weights)
+    def coordinates(gap: float) -> Vector:
+        """Stationary point at ``mu = (1 - gap) / lambda_max``."""
+        return (1 - gap) * pull / weights[-1] / ((1 - shares) + gap * shares)
 
-    def excess(fraction: float) -> float:
-        y = coordinates(fraction)
+    def excess(gap: float) -> float:
+        y = coordinates(gap)
         return float(at_mean + 2 * pull @ y + weights @ y**2)
 
-    nearly_one = 1 - 1e-14
-    if excess(nearly_one) > 0:
-        fraction = scipy.optimize.brentq(excess, 0.0, nearly_one, xtol=1e-16, rtol=1e-15)
-        y = coordinates(fraction)
+    # The gap is searched in its logarithm: a mean that hardly pulls along the easiest direction,
+    # as rounding makes it, has a root as close to 0 as its pull.
+    smallest = 1e-60
+    if excess(smallest) > 0:
+        found = scipy.optimize.brentq(
+            lambda u: excess(np.exp(u)), np.log(smallest), 0.0, rtol=1e-15
+        )
+        solutions = coordinates(np.exp(found))[None]
     else:
-        # The hard case: the mean does not pull along the easiest direction, so that either sense
-        # of it completes the step to the boundary.
-        y = np.where(weights < weights[-1] * (1 - 1e-9), coordinates(nearly_one), 0.0)
+        # The hard case: the mean does not pull along the easiest direction at all, so that either
+        # sense of it completes the step to the boundary.
+        y = np.where(shares < 1 - 1e-9, coordinates(smallest), 0.0)
         missing = -(at_mean + 2 * pull @ y + weights @ y**2)
-        y[-1] = np.sqrt(max(missing, 0.0) / weights[-1])
-    point = mean + root @ directions @ y
-    return LocalExit(float(0.5 * y @ y), point[None], 1)
+        step = np.sqrt(max(missing, 0.0) / weights[-1]) * np.eye(len(y))[-1]
+        solutions = np.array([y + step, y - step])
+    points = mean + solutions @ directions.T @ root.T
+    return LocalExit(float(0.5 * solutions[0] @ solutions[0]), points, 1)
 
 
 def _root(stationary: Matrix) -> Matrix:

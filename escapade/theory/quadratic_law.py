@@ -35,7 +35,7 @@ class QuadraticLaw(eqx.Module):
     def log_probability_below(
         self, levels: Float[np.ndarray, " levels"]
     ) -> Float[np.ndarray, " levels"]:
-        """``log P(Y < h)`` for positive levels h; relative error of the probability below 1e-8."""
+        """``log P(Y < h)`` for positive levels h; relative error below 1e-7."""
 
         # The transform exp(K(t) - t h) / (-t) is integrated left of its pole at 0. Away from the
         # pole the contour follows that of the density.
@@ -69,7 +69,6 @@ class QuadraticLaw(eqx.Module):
 
         The moments m are non-negative and not all zero; levels h are positive.
         """
-
         weights, masses = _grouped(self.modes, moments)
 
         def exponent(t: Complex[np.ndarray, "..."]) -> Complex[np.ndarray, "..."]:
@@ -178,8 +177,8 @@ def _grouped(
 
     The functions are singular at or beyond the largest weight, so groups are narrow in relation
     to their distance from it and from 0: a ratio of 1.17. More than three weights of a group are
-    replaced by their three-point Gauss rule, exact for polynomials of degree 5: sums are right to
-    about 1e-9.
+    replaced by their three-point Gauss rule, exact for polynomials of degree 5: logarithms of
+    the law are right to about 1e-7.
     """
     largest = np.max(weights)
     gap = np.maximum(1 - weights / largest, 1e-12)
