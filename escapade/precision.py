@@ -6,7 +6,7 @@ are used in. `float64()` is that context. Nothing in Escapade sets ``jax_enable_
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,6 +15,9 @@ import numpy as np
 from jax._src import dtypes, literals
 
 PRECISIONS = ("float32", "float64")
+
+AnyArray = TypeVar("AnyArray", jax.Array, np.ndarray)
+"""JAX in, JAX out; NumPy in, NumPy out: the contract of `host_or_traced`."""
 
 
 def _canonical(array: np.ndarray) -> literals.TypedNdArray:

@@ -1,15 +1,15 @@
 """What a landscape is: a loss surface, or a drift that is not the gradient of one."""
 
 import abc
-from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument
-from escapade.precision import host_or_traced
+from escapade.precision import AnyArray, host_or_traced
 
 
 class AbstractLandscape(eqx.Module):
@@ -33,7 +33,7 @@ class AbstractLandscape(eqx.Module):
     def _gradient(self, theta: Float[Array, " dim"]) -> Float[Array, " dim"]:
         """Minus the noiseless drift at a JAX vector."""
 
-    def gradient(self, theta: Float[Array, " dim"]) -> Float[Array, " dim"]:
+    def gradient(self, theta: Float[AnyArray, " dim"]) -> Float[AnyArray, " dim"]:
         """Gradient of the loss (minus the drift, where there is no loss) at one point.
 
         Raises:
@@ -49,7 +49,7 @@ class AbstractLoss(AbstractLandscape):
     def _loss(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
         """Loss at a JAX vector."""
 
-    def loss(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
+    def loss(self, theta: Float[AnyArray, " dim"]) -> Float[AnyArray, ""]:
         """Loss at one point.
 
         Raises:
@@ -61,7 +61,7 @@ class AbstractLoss(AbstractLandscape):
         return jax.grad(self._loss)(theta)
 
 
-def _fitting(theta: Any, dim: int) -> Any:
+def _fitting(theta: AnyArray, dim: int) -> AnyArray:
     if np.shape(theta) != (dim,):
         raise InvalidArgument(
             f"theta has shape {np.shape(theta)} but the landscape has {dim} parameters"
@@ -77,7 +77,9 @@ def _loss_of(landscape: AbstractLoss, theta: Float[Array, " dim"]) -> Float[Arra
     return landscape._loss(theta)
 
 
-def as_points(points: object, dim: int, argument: str) -> Float[np.ndarray, "points dim"]:
+def as_points(
+    points: ArrayLike | None, dim: int, argument: str
+) -> Float[np.ndarray, "points dim"]:
     """Check a list of points, or one point, of the right dimension; None gives no points.
 
     Raises:
@@ -97,7 +99,7 @@ def as_points(points: object, dim: int, argument: str) -> Float[np.ndarray, "poi
     return array
 
 
-def as_numbers(values: object, argument: str) -> Float[np.ndarray, "..."]:
+def as_numbers(values: ArrayLike, argument: str) -> Float[np.ndarray, "..."]:
     """Host array in float64 of numbers given by the user.
 
     Raises:
@@ -112,8 +114,12 @@ def as_numbers(values: object, argument: str) -> Float[np.ndarray, "..."]:
     return array.astype(np.float64)
 
 
-def positive_number(value: object, argument: str) -> float:
-    """Check one positive number given by the user."""
+def positive_number(value: float, argument: str) -> float:
+    """Check one positive number given by the user.
+
+    Raises:
+        InvalidArgument: when it is not one finite positive number.
+    """
     number = np.nan if isinstance(value, bool) else as_numbers(value, argument)
     if np.ndim(number) != 0 or not 0 < number < np.inf:
         raise InvalidArgument(f"{argument} is {value!r}; give a positive number")
@@ -121,7 +127,11 @@ def positive_number(value: object, argument: str) -> float:
 
 
 def positive_dimension(dim: int) -> int:
-    """Check a dimension given by the user."""
+    """Check a dimension given by the user.
+
+    Raises:
+        InvalidArgument: when it is not a whole number of at least 1.
+    """
     if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
         raise InvalidArgument(f"dim is {dim!r}; give a whole number of at least 1")
     return dim

@@ -76,7 +76,8 @@ class MuellerBrown(AbstractLoss):
         xy = (0.0, 0.0, 11.0, 0.6)
         yy = (-10.0, -10.0, -6.5, 0.7)
         centres = ((1.0, 0.0), (0.0, 0.5), (-0.5, 1.5), (-1.0, 1.0))
-        return sum(
+        wells = (
             amplitude * jnp.exp(a * (x - cx) ** 2 + b * (x - cx) * (y - cy) + c * (y - cy) ** 2)
             for amplitude, a, b, c, (cx, cy) in zip(amplitudes, xx, xy, yy, centres, strict=True)
         )
+        return sum(wells, start=jnp.zeros_like(x))

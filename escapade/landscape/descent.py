@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from escapade.errors import NotAMinimum
 from escapade.landscape._base import AbstractLandscape
@@ -18,7 +19,7 @@ def jacobian(
 
 
 def newton(
-    landscape: AbstractLandscape, theta: object, iterations: int = 50
+    landscape: AbstractLandscape, theta: ArrayLike, iterations: int = 50
 ) -> Float[np.ndarray, " dim"]:
     """Polish a point close to a stationary point by Newton steps, until rounding stops them.
 
@@ -67,5 +68,5 @@ def _jacobian(
     return jax.lax.map(along, jnp.eye(theta.size, dtype=theta.dtype)).T
 
 
-def _brief(theta: object) -> str:
+def _brief(theta: ArrayLike) -> str:
     return np.array2string(np.asarray(theta), precision=4, threshold=6, edgeitems=3)

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
+from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument
 from escapade.landscape._base import AbstractLoss, as_numbers, as_points, positive_number
-from escapade.precision import host_or_traced
+from escapade.precision import AnyArray, host_or_traced
 
 
 class _Fixed:
@@ -52,7 +53,7 @@ class Empirical(AbstractLoss):
         data: PyTree,
         weight_decay: float = 0.0,
         scale: float = 1.0,
-        minima: object = None,
+        minima: ArrayLike | None = None,
     ):
         """Build the landscape of a per-example loss.
 
@@ -144,7 +145,7 @@ class Empirical(AbstractLoss):
         flat = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in leaves])
         return flat / self.scale
 
-    def model(self, theta: Float[Array, " dim"]) -> PyTree:
+    def model(self, theta: Float[AnyArray, " dim"]) -> PyTree:
         """The parameter pytree at a flat vector, with arrays of the kind and precision given."""
         if not isinstance(theta, jax.Array):
             theta = np.asarray(theta, dtype=np.float64)
@@ -155,24 +156,24 @@ class Empirical(AbstractLoss):
             used += leaf.size
         return self._at(jax.tree.unflatten(structure, values))
 
-    def at_minimum(self, theta: object) -> "Empirical":
+    def at_minimum(self, theta: ArrayLike) -> "Empirical":
         """The same landscape, knowing one more minimum."""
         known = np.concatenate([self.minima_, as_points(theta, self.dim, "theta")])
         return eqx.tree_at(lambda landscape: landscape.minima_, self, known)
 
     def example_losses(
-        self, theta: Float[Array, " dim"], index: Int[Array, " batch"] | None = None
-    ) -> Float[Array, " batch"]:
+        self, theta: Float[AnyArray, " dim"], index: Int[AnyArray, " batch"] | None = None
+    ) -> Float[AnyArray, " batch"]:
         """Loss of each example (all of them, or those of an index), weight decay included."""
         return host_or_traced(_example_losses, theta, self, index)
 
     def batch_gradient(
-        self, theta: Float[Array, " dim"], index: Int[Array, " batch"]
-    ) -> Float[Array, " dim"]:
+        self, theta: Float[AnyArray, " dim"], index: Int[AnyArray, " batch"]
+    ) -> Float[AnyArray, " dim"]:
         """Gradient of the mean loss over a minibatch."""
         return host_or_traced(_batch_gradient, theta, self, index)
 
-    def example_gradients(self, theta: Float[Array, " dim"]) -> Float[Array, "examples dim"]:
+    def example_gradients(self, theta: Float[AnyArray, " dim"]) -> Float[AnyArray, "examples dim"]:
         """Gradient of every example's loss: the points whose covariance is the gradient noise."""
         return host_or_traced(_example_gradients, theta, self)
 

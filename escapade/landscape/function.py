@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument
 from escapade.landscape._base import (
@@ -27,7 +28,7 @@ class Function(AbstractLoss):
         self,
         loss: Callable[[Float[Array, " dim"]], Float[Array, ""]],
         dim: int,
-        minima: object = None,
+        minima: ArrayLike | None = None,
     ):
         """Wrap a loss; `minima` may list known minima.
 
@@ -64,7 +65,7 @@ class Drift(AbstractLandscape):
         self,
         field: Callable[[Float[Array, " dim"]], Float[Array, " dim"]],
         dim: int,
-        minima: object = None,
+        minima: ArrayLike | None = None,
     ):
         """Wrap a drift; `minima` may list its known attracting points.
 

@@ -102,7 +102,7 @@ def logistic_regression(
 
 
 def network_landscape(
-    network: eqx.Module,
+    network: Callable[[Float[Array, " features"]], Float[Array, " classes"]],
     dataset: Dataset,
     weight_decay: float = 1e-3,
     loss: str = "cross_entropy",
@@ -137,13 +137,13 @@ def network_landscape(
     return Empirical(example_loss, network, (dataset.inputs, dataset.labels), weight_decay)
 
 
-def _cross_entropy(network, example):
+def _cross_entropy(network: Callable[[Array], Array], example: tuple[Array, Array]) -> Array:
     x, label = example
     scores = network(x)
     return jax.nn.logsumexp(scores) - scores[label]
 
 
-def _square_loss(network, example):
+def _square_loss(network: Callable[[Array], Array], example: tuple[Array, Array]) -> Array:
     x, label = example
     scores = network(x)
     return 0.5 * jnp.sum((scores - jax.nn.one_hot(label, scores.shape[0])) ** 2)

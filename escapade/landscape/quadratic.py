@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument
 from escapade.landscape._base import AbstractLoss, as_numbers, as_points
@@ -14,7 +15,7 @@ class Quadratic(AbstractLoss):
     hessian: Float[np.ndarray, "dim dim"]
     minimum: Float[np.ndarray, " dim"]
 
-    def __init__(self, hessian: object, minimum: object = None):
+    def __init__(self, hessian: ArrayLike, minimum: ArrayLike | None = None):
         """Hessian as a symmetric matrix, or its diagonal alone; minimum at 0 unless given.
 
         Raises:
@@ -52,4 +53,4 @@ class Quadratic(AbstractLoss):
         return 0.5 * jnp.vdot(displacement, self.hessian @ displacement)
 
     def _gradient(self, theta: Float[Array, " dim"]) -> Float[Array, " dim"]:
-        return self.hessian @ (theta - self.minimum)
+        return jnp.matmul(self.hessian, theta - self.minimum)

@@ -107,7 +107,7 @@ class AsymmetricValleys(AbstractLoss):
         return -depth + jnp.where(distance < width, depth * rise, beyond)
 
 
-def _slope_coefficients(at_minimum, at_saddle):
+def _slope_coefficients(at_minimum: float, at_saddle: float) -> tuple[float, float, float]:
     """Coefficients of q in the spline's slope t (1 - t) q(t), highest first.
 
     q(0) and q(1) are the scaled curvatures at the minimum and the saddle, and the slope

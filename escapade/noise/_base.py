@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from escapade.errors import DegenerateNoise
 from escapade.landscape import AbstractLandscape
-from escapade.precision import host_or_traced
+from escapade.precision import AnyArray, host_or_traced
 
 
 class AbstractNoise(eqx.Module):
@@ -58,8 +58,8 @@ class AbstractNoise(eqx.Module):
         return jnp.sqrt(jnp.vdot(components, components))
 
     def covariance(
-        self, landscape: AbstractLandscape, theta: Float[Array, " dim"]
-    ) -> Float[Array, "dim dim"]:
+        self, landscape: AbstractLandscape, theta: Float[AnyArray, " dim"]
+    ) -> Float[AnyArray, "dim dim"]:
         """Covariance C(theta) of one example's gradient (NumPy in, NumPy float64 out)."""
         return host_or_traced(_covariance_of, theta, self, landscape)
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from escapade.errors import DegenerateNoise, InvalidArgument
 from escapade.landscape import AbstractLandscape
@@ -56,7 +57,7 @@ class Constant(AbstractNoise):
     matrix: Float[np.ndarray, "dim dim"]
     factor: Float[np.ndarray, "dim dim"] | Float[np.ndarray, " dim"]
 
-    def __init__(self, covariance: object):
+    def __init__(self, covariance: ArrayLike):
         """Noise of a (dim, dim) covariance, or of independent coordinates with variances (dim,).
 
         Raises:
@@ -91,7 +92,9 @@ class Constant(AbstractNoise):
         normals: Float[Array, " dim"],
     ) -> Float[Array, " dim"]:
         """Normals through the covariance's factor."""
-        return self.factor * normals if self.factor.ndim == 1 else self.factor @ normals
+        if self.factor.ndim == 1:
+            return normals * self.factor
+        return jnp.matmul(self.factor, normals)
 
     def prepared(self, landscape: AbstractLandscape) -> "Constant":
         """Itself, once it fits."""

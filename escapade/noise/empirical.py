@@ -16,13 +16,13 @@ class Empirical(AbstractNoise):
     def _covariance(
         self, landscape: AbstractLandscape, theta: Float[Array, " dim"]
     ) -> Float[Array, "dim dim"]:
-        gradients = landscape.example_gradients(theta)
+        gradients = _over_examples(landscape).example_gradients(theta)
         centred = gradients - jnp.mean(gradients, axis=0)
         return centred.T @ centred / centred.shape[0]
 
     def normals(self, landscape: AbstractLandscape) -> int:
         """One normal per example."""
-        return landscape.examples
+        return _over_examples(landscape).examples
 
     def sample(
         self,
@@ -32,15 +32,20 @@ class Empirical(AbstractNoise):
     ) -> Float[Array, " dim"]:
         """One reverse pass: random weights of mean zero on the examples' gradients."""
         weights = (normals - jnp.mean(normals)) / jnp.sqrt(normals.shape[0])
-        _, pullback = jax.vjp(landscape.example_losses, theta)
+        _, pullback = jax.vjp(_over_examples(landscape).example_losses, theta)
         return pullback(weights.astype(theta.dtype))[0]
 
     def prepared(self, landscape: AbstractLandscape) -> "Empirical":
         """Itself, on a landscape made of examples."""
-        if not isinstance(landscape, EmpiricalLandscape):
-            raise Unsupported(
-                f"noise.Empirical needs a loss over examples but the landscape is "
-                f"{type(landscape).__name__}; use landscapes.Empirical, or noise.Isotropic, "
-                "Constant, HessianProportional or Function"
-            )
+        _over_examples(landscape)
         return self
+
+
+def _over_examples(landscape: AbstractLandscape) -> EmpiricalLandscape:
+    if not isinstance(landscape, EmpiricalLandscape):
+        raise Unsupported(
+            f"noise.Empirical needs a loss over examples but the landscape is "
+            f"{type(landscape).__name__}; use landscapes.Empirical, or noise.Isotropic, "
+            "Constant, HessianProportional or Function"
+        )
+    return landscape

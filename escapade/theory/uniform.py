@@ -26,9 +26,10 @@ or quadratic form. Four parts, each derived here and checked against exact solut
    this is the boundary shift of 0.58 standard deviations for small s, and ``1 / P(outside)`` for
    large s. Rates are averaged over the boundary.
 
-What to expect: 0.3 % in one dimension from a barrier of 2.5 on, 1 % for sublevel sets with C
-proportional to H, a few per cent for balls whose rates are within a factor of 10, a factor of up to
-3 for balls with C proportional to H and rates spread over decades (the exact mean is the larger).
+What to expect from a barrier of 2.5 on: 0.5 % in one dimension up to ``eta lambda = 0.5``, 1 to 5 %
+for sublevel sets with C proportional to H, a few per cent for balls whose rates are within a factor
+of 10, a factor of up to 3 for balls with C proportional to H and rates spread over decades (the
+exact mean is the larger).
 The relative error is an estimate fitted to exact solutions and simulations in 2 to 60 dimensions
 with rates apart by up to 10^4 and ``eta lambda`` up to 1.3: see `_log_error`.
 """
@@ -260,6 +261,8 @@ def _quadratic(
     variation = boundary.mean((flux.leading / boundary.mean(flux.leading) - 1) ** 2)
     unexplained = flux.leading - flux.diffusivity * boundary.mean(flux.leading) / diffusivity
     memory = boundary.mean(unexplained**2) / (slope * diffusivity) ** 2
+    # The same for the mode that leads over the boundary, as for a linear form.
+    coupling = abs(drift[0, 1:] @ drift[1:, 0]) * weights[0] / (drift[0, 0] ** 2 * level2)
     step = np.sqrt(2 * learning_rate * diffusivity) / level
     sampling_error = np.hypot(
         boundary.standard_error(np.exp(-delays), flux.diffusivity) / rate_factor,
@@ -267,7 +270,8 @@ def _quadratic(
     )
     return _Estimate(
         log_mean - np.log(rate_factor) + slow.share * slow.late - correction * np.exp(-slow.late),
-        _log_error(abs(correction), variation, memory, slow, step) + sampling_error,
+        _log_error(np.hypot(correction, 0.7 * coupling), variation, memory, slow, step)
+        + sampling_error,
         sampling_error,
         level2 / (2 * weights[0]),
         boundary.mean(drift_per_step, flux.diffusivity),
@@ -297,10 +301,10 @@ def _log_error(
 ) -> float:
     """Error of the log mean, fitted to cover nine in ten exact solutions, nearly all within twice.
 
-    It grows with part 2, with the relative variance of the flux over the boundary, with the
-    variance of what the level's own drift does not explain of it (relative to the square of that
-    drift), with slow modes, and with the square of a step's standard deviation relative to the
-    level. All vanish where the level is Markov in continuous time; what is left then is the
+    It grows with part 2 (`correction`), with the relative variance of the flux over the boundary,
+    with the variance of what the level's own drift does not explain of it (relative to the square
+    of that drift), with slow modes, and with the square of a step's standard deviation relative to
+    the level. All vanish where the level is Markov in continuous time; what is left then is the
     precision of the numbers.
     """
     parts = (
