@@ -26,11 +26,11 @@ class NoBoundary(EscapadeError):
 
 
 class DegenerateNoise(EscapadeError):
-    """The gradient noise covariance is zero, not positive semi-definite or does not reach the exit."""
+    """The gradient noise is zero, no covariance (not positive), or does not reach the exit."""
 
 
 class Unstable(EscapadeError):
-    """The learning rate makes the dynamics unstable at the minimum, so no theory of exit applies."""
+    """The learning rate makes the dynamics unstable at the minimum: no theory of exit applies."""
 
 
 class Diverged(EscapadeError):

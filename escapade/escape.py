@@ -3,6 +3,7 @@
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from escapade.dynamics import AbstractDynamics
 from escapade.errors import InvalidArgument, NotAMinimum, NotInRegion
@@ -40,8 +41,8 @@ class Escape(eqx.Module):
         landscape: AbstractLandscape,
         dynamics: AbstractDynamics,
         region: AbstractRegion,
-        start: object = None,
-        minimum: object = None,
+        start: ArrayLike | None = None,
+        minimum: ArrayLike | None = None,
     ):
         """Describe an escape.
 
@@ -100,7 +101,7 @@ def _require(value: object, kind: type, argument: str, example: str) -> None:
         raise InvalidArgument(f"{argument} is {value!r}; give one of Escapade's, such as {example}")
 
 
-def _one_point(point: object, dim: int, argument: str) -> Float[np.ndarray, " dim"]:
+def _one_point(point: ArrayLike, dim: int, argument: str) -> Float[np.ndarray, " dim"]:
     points = as_points(point, dim, argument)
     if len(points) != 1:
         raise InvalidArgument(f"{argument} holds {len(points)} points; give one")
@@ -108,19 +109,18 @@ def _one_point(point: object, dim: int, argument: str) -> Float[np.ndarray, " di
 
 
 def _find_minimum(
-    landscape: AbstractLandscape, start: object, minimum: object
+    landscape: AbstractLandscape, start: ArrayLike | None, minimum: ArrayLike | None
 ) -> Float[np.ndarray, " dim"]:
     known = landscape.minima
     if minimum is not None:
         point, argument = _one_point(minimum, landscape.dim, "minimum"), "minimum"
-    elif len(known) and start is None:
-        point, argument = known[0], "the landscape's minimum"
-    elif len(known):
-        at = _one_point(start, landscape.dim, "start")
-        nearest = np.argmin(np.linalg.norm(known - at, axis=1))
-        point, argument = known[nearest], "the landscape's minimum"
     elif start is not None:
         point, argument = _one_point(start, landscape.dim, "start"), "start"
+        if len(known):
+            nearest = np.argmin(np.linalg.norm(known - point, axis=1))
+            point, argument = known[nearest], "the landscape's minimum"
+    elif len(known):
+        point, argument = known[0], "the landscape's minimum"
     else:
         raise NotAMinimum(
             f"no minimum of {type(landscape).__name__} is known; give minimum=..., for example "

@@ -1,4 +1,4 @@
-"""Shared fixtures. Reference values and real data are optional: tests that need them are skipped."""
+"""Shared fixtures. Tests are skipped without the reference values or real data they need."""
 
 import json
 import os
@@ -26,5 +26,7 @@ def avila_archive() -> Path:
     """Path of a local ``avila.zip``."""
     path = SHARED / "data" / "avila" / "avila.zip"
     if not path.is_file():
-        pytest.skip(f"avila.zip not found at {path}; set ESCAPADE_SHARED to the folder holding data/")
+        pytest.skip(
+            f"avila.zip not found at {path}; set ESCAPADE_SHARED to the folder holding data/"
+        )
     return path

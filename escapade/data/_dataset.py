@@ -1,18 +1,20 @@
 """The data set: inputs, labels, and where they came from."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
 from escapade.errors import DataError, InvalidArgument
 
 
-def _read_only(dtype: type):
+def _read_only(dtype: type) -> Callable[[ArrayLike], np.ndarray]:
     """A converter to a private, read-only array, so that a data set cannot change in place."""
 
-    def convert(values):
+    def convert(values: ArrayLike) -> np.ndarray:
         array = np.asarray(values)
         # Silent truncation would turn regression targets into class labels.
         if dtype is np.int64 and not np.issubdtype(array.dtype, np.integer):
@@ -49,7 +51,7 @@ class Dataset(eqx.Module):
     preprocessing: str = eqx.field(static=True)
     source: str = eqx.field(static=True)
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         if self.inputs.ndim != 2 or self.inputs.size == 0:
             raise InvalidArgument(
                 f"inputs of data set {self.name!r} has shape {self.inputs.shape}; "

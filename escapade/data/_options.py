@@ -19,7 +19,11 @@ def suggestion(value: object, options: Collection[str]) -> str:
 
 
 def one_of(argument: str, value: str, options: Collection[str]) -> str:
-    """Return `value`, or raise `InvalidArgument` if it is not one of `options`."""
+    """Return `value` if it is one of `options`.
+
+    Raises:
+        InvalidArgument: when it is not.
+    """
     if value not in options:
         raise InvalidArgument(f"{argument}={value!r} is unknown; {suggestion(value, options)}")
     return value

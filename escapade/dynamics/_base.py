@@ -108,7 +108,11 @@ def halves(draw: PyTree[Array]) -> tuple[PyTree[Array], PyTree[Array]]:
 
 
 def require_noise(noise: object) -> None:
-    """Check that a noise is one of Escapade's."""
+    """Check that a noise is one of Escapade's.
+
+    Raises:
+        InvalidArgument: when it is not.
+    """
     if not isinstance(noise, AbstractNoise):
         raise InvalidArgument(
             f"noise is {noise!r}; give one of escapade.noise, for example noise.Isotropic(1.0) or "

@@ -29,7 +29,7 @@ class MinibatchSGD(AbstractDynamics):
     batch_size: int
     sampling: str
 
-    def __init__(self, learning_rate: float, batch_size: int, sampling: str = "with_replacement"):
+    def __init__(self, learning_rate: float, batch_size: float, sampling: str = "with_replacement"):
         """Set learning rate, batch size (a whole number) and sampling.
 
         Raises:
@@ -58,59 +58,56 @@ class MinibatchSGD(AbstractDynamics):
 
     def prepared(self, landscape: AbstractLandscape) -> "MinibatchSGD":
         """Itself, on a landscape with enough examples."""
-        if not isinstance(landscape, Empirical):
-            raise Unsupported(
-                f"MinibatchSGD needs a loss over examples but the landscape is "
-                f"{type(landscape).__name__}; use landscapes.Empirical, or GaussianSGD"
-            )
-        if self.sampling != "with_replacement" and self.batch_size > landscape.examples:
+        examples = _over_examples(landscape).examples
+        if self.sampling != "with_replacement" and self.batch_size > examples:
             raise InvalidArgument(
-                f"batch_size is {self.batch_size} but there are {landscape.examples} examples; "
+                f"batch_size is {self.batch_size} but there are {examples} examples; "
                 "sample with replacement or take a smaller batch"
             )
         return self
 
     def noise_covariance(
-        self, landscape: Empirical, theta: Float[np.ndarray, " dim"]
+        self, landscape: AbstractLandscape, theta: Float[np.ndarray, " dim"]
     ) -> Float[np.ndarray, "dim dim"]:
         """Covariance of one example's gradient; times (N - B) / (N - 1) for fresh subsets."""
         covariance = EmpiricalNoise().covariance(landscape, theta)
         if self.sampling == "with_replacement":
             return covariance
-        examples = landscape.examples
+        examples = _over_examples(landscape).examples
         return covariance * (examples - self.batch_size) / max(examples - 1, 1)
 
-    def examples_per_tick(self, landscape: Empirical) -> int:
+    def examples_per_tick(self, landscape: AbstractLandscape) -> int:
         """One minibatch."""
         return self.batch_size
 
-    def pairs_per_draw(self, landscape: Empirical) -> int:
+    def pairs_per_draw(self, landscape: AbstractLandscape) -> int:
         """A few; an epoch when shuffling, since its order is sorted once."""
         if self.sampling != "shuffled_epochs":
             return 16
-        return max(16, landscape.examples // self.batch_size // 2)
+        return max(16, _over_examples(landscape).examples // self.batch_size // 2)
 
     def draw_pairs(
-        self, landscape: Empirical, stream: Stream, pair: UInt32[Array, "pairs lanes"]
+        self, landscape: AbstractLandscape, stream: Stream, pair: UInt32[Array, "pairs lanes"]
     ) -> Int[Array, "pairs 2 batch lanes"]:
         """Indices of the minibatches of two steps per pair."""
         tick = 2 * pair[:, None, :] + jnp.arange(2, dtype=jnp.uint32)[:, None]
+        examples = _over_examples(landscape).examples
         if self.sampling == "with_replacement":
-            return stream.uniform_index(tick, self.batch_size, landscape.examples)
+            return stream.uniform_index(tick, self.batch_size, examples)
         if self.sampling == "without_replacement":
-            return stream.subset(tick, self.batch_size, landscape.examples)
-        return self._walk_epochs(landscape, stream, tick)
+            return stream.subset(tick, self.batch_size, examples)
+        return self._walk_epochs(examples, stream, tick)
 
     def _walk_epochs(
-        self, landscape: Empirical, stream: Stream, tick: UInt32[Array, "pairs 2 lanes"]
+        self, examples: int, stream: Stream, tick: UInt32[Array, "pairs 2 lanes"]
     ) -> Int[Array, "pairs 2 batch lanes"]:
         """Batches in the order of each epoch; an order is sorted once for all ticks it serves."""
-        batches = landscape.examples // self.batch_size
+        batches = examples // self.batch_size
         steps = 2 * tick.shape[0]
         epochs = (steps + batches - 2) // batches + 1  # the most that `steps` ticks can touch
         first_epoch = tick[0, 0] // batches
         ahead = jnp.arange(epochs, dtype=jnp.uint32)[:, None]
-        orders = stream.permutation(first_epoch + ahead, landscape.examples)
+        orders = stream.permutation(first_epoch + ahead, examples)
         line = jnp.moveaxis(orders[..., : batches * self.batch_size], 0, 1)
         line = line.reshape(tick.shape[-1], -1)
         start = (tick - first_epoch * batches).astype(jnp.int32) * self.batch_size
@@ -121,16 +118,16 @@ class MinibatchSGD(AbstractDynamics):
 
     def tick(
         self,
-        landscape: Empirical,
+        landscape: AbstractLandscape,
         theta: Float[Array, " dim"],
         draw: Int[Array, " batch"],
     ) -> Float[Array, " dim"]:
         """One step."""
-        return theta - self.learning_rate * landscape.batch_gradient(theta, draw)
+        return theta - self.learning_rate * _over_examples(landscape).batch_gradient(theta, draw)
 
     def tick_spread(
         self,
-        landscape: Empirical,
+        landscape: AbstractLandscape,
         theta: Float[Array, " dim"],
         direction: Float[Array, " dim"],
     ) -> Float[Array, ""]:
@@ -140,3 +137,12 @@ class MinibatchSGD(AbstractDynamics):
 
     def __str__(self) -> str:
         return f"minibatch SGD ({self.sampling.replace('_', ' ')})"
+
+
+def _over_examples(landscape: AbstractLandscape) -> Empirical:
+    if not isinstance(landscape, Empirical):
+        raise Unsupported(
+            f"MinibatchSGD needs a loss over examples but the landscape is "
+            f"{type(landscape).__name__}; use landscapes.Empirical, or GaussianSGD"
+        )
+    return landscape

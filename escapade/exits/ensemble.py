@@ -217,7 +217,7 @@ class _Run:
         if not known.size:
             return None
         points = self.points[known].astype(np.float64)
-        diverged = ~np.isfinite(points).all(axis=1)
+        diverged = np.any(~np.isfinite(points), axis=1)
         return ExitSample(
             times=times[known],
             censored=self.censored[known] & ~diverged,

@@ -1,7 +1,7 @@
 """The compiled inner loop: many replicas side by side, each frozen at its exit."""
 
 from functools import cache
-from typing import Any
+from typing import Any, Generic
 
 import equinox as eqx
 import jax
@@ -11,20 +11,18 @@ from jaxtyping import Array, Bool, Float, UInt32
 from escapade.dynamics._base import halves
 from escapade.dynamics.streams import Stream
 from escapade.escape import Escape
+from escapade.precision import AnyArray
 
 BOUNDARY_SHIFT = 0.5825971579390108
 """``-zeta(1/2) / sqrt(2 pi)``: mean overshoot of a Gaussian walk in units of its step."""
 
 
-class Lanes(eqx.Module):
-    """State of the lanes; the lane is the last axis, which is the axis processors vectorise.
+class Lanes(eqx.Module, Generic[AnyArray]):
+    """State of the lanes; the lane is the last axis, which is the axis processors vectorise."""
 
-    On the host its arrays are NumPy's.
-    """
-
-    theta: Float[Array, "dim lanes"]
-    ticks: UInt32[Array, " lanes"]
-    replica: UInt32[Array, " lanes"]
+    theta: Float[AnyArray, "dim lanes"]
+    ticks: UInt32[AnyArray, " lanes"]
+    replica: UInt32[AnyArray, " lanes"]
 
 
 def inside(escape: Escape, theta: Float[Array, " dim"]) -> Bool[Array, ""]:
@@ -38,19 +36,18 @@ def inside(escape: Escape, theta: Float[Array, " dim"]) -> Bool[Array, ""]:
 
 def _advance(
     escape: Escape,
-    lanes: Lanes,
+    lanes: Lanes[Array],
     seed: UInt32[Array, " 2"],
     last_tick: UInt32[Array, ""],
     blocks: UInt32[Array, ""],
     pairs: int,
-) -> tuple[Lanes, Bool[Array, " lanes"]]:
+) -> tuple[Lanes[Array], Bool[Array, " lanes"]]:
     """Advance every lane by up to ``2 * pairs * blocks`` ticks; also tell which are still inside.
 
     The randomness of a block is drawn first, as one array. A loop over its ticks then reads it:
     were the draws made inside the loop, XLA would recompute them for each output of the loop body.
     """
     landscape, dynamics = escape.landscape, escape.dynamics
-    across = {"in_axes": -1, "out_axes": -1}
     first_pair = lanes.ticks // 2
 
     def tick(theta: Array, draw: Any) -> Array:
@@ -63,7 +60,7 @@ def _advance(
     def one_tick(state: tuple[Array, Array], draws: Any) -> tuple[Array, Array]:
         theta, ticks = state
         alive = running(theta, ticks)
-        moved = jax.vmap(tick, **across)(theta, draws)
+        moved = jax.vmap(tick, in_axes=-1, out_axes=-1)(theta, draws)
         return jnp.where(alive, moved, theta), ticks + alive
 
     def pair_of_ticks(state: tuple[Array, Array], draws: Any) -> tuple[tuple[Array, Array], None]:
@@ -93,4 +90,5 @@ def advance_on(backend: str) -> Any:
     """The compiled `_advance` for one backend."""
     # 512-bit vectors halve the time of these loops on processors that have them.
     options = {"xla_cpu_prefer_vector_width": 512} if backend == "cpu" else None
-    return eqx.filter_jit(_advance, compiler_options=options)
+    # Equinox passes these options on to jax.jit, but its annotations do not say so.
+    return eqx.filter_jit(_advance, compiler_options=options)  # type: ignore[call-overload]

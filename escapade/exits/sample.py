@@ -13,7 +13,7 @@ from escapade.errors import Diverged, InvalidArgument
 from escapade.exits import statistics
 
 
-def _int64(times: np.ndarray) -> Int64[np.ndarray, "replicas"]:
+def _int64(times: np.ndarray) -> Int64[np.ndarray, " replicas"]:
     times = np.asarray(times)
     if not np.issubdtype(times.dtype, np.integer):
         raise InvalidArgument(f"times has dtype {times.dtype}; give whole steps as integers")
@@ -43,11 +43,11 @@ class ExitSample(eqx.Module):
         key: identity of the random stream.
     """
 
-    times: Int64[np.ndarray, "replicas"] = eqx.field(converter=_int64)
-    censored: Bool[np.ndarray, "replicas"] = eqx.field(converter=np.asarray)
-    diverged: Bool[np.ndarray, "replicas"] = eqx.field(converter=np.asarray)
+    times: Int64[np.ndarray, " replicas"] = eqx.field(converter=_int64)
+    censored: Bool[np.ndarray, " replicas"] = eqx.field(converter=np.asarray)
+    diverged: Bool[np.ndarray, " replicas"] = eqx.field(converter=np.asarray)
     exit_points: Float[np.ndarray, "replicas dim"] = eqx.field(converter=np.asarray)
-    start: Float[np.ndarray, "dim"] = eqx.field(converter=np.asarray)
+    start: Float[np.ndarray, " dim"] = eqx.field(converter=np.asarray)
     max_steps: int = eqx.field(static=True)
     seconds: float = eqx.field(static=True)
     precision: str = eqx.field(static=True)
@@ -137,7 +137,7 @@ class ExitSample(eqx.Module):
         return self._survival_curve(t)
 
     def hazard(
-        self, bins: int | Real[np.ndarray, "edges"] | None = None, confidence: float = 0.95
+        self, bins: int | Real[np.ndarray, " edges"] | None = None, confidence: float = 0.95
     ) -> statistics.Hazard:
         """Probability per step of leaving, in bins of time; see :func:`statistics.hazard`."""
         return statistics.hazard(*self._data, bins=bins, confidence=confidence)
@@ -145,7 +145,7 @@ class ExitSample(eqx.Module):
     def exit_directions(
         self,
         eigenvectors: Real[np.ndarray, "dim k"],
-        center: Real[np.ndarray, "dim"] | None = None,
+        center: Real[np.ndarray, " dim"] | None = None,
     ) -> statistics.Estimate:
         """How much exits align with each eigenvector: the mean over exits of a squared cosine.
 
@@ -290,7 +290,7 @@ class ExitSample(eqx.Module):
         )
 
     @cached_property
-    def _exited(self) -> Bool[np.ndarray, "replicas"]:
+    def _exited(self) -> Bool[np.ndarray, " replicas"]:
         return ~self.censored & ~self.diverged
 
     @cached_property

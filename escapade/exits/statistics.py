@@ -1,7 +1,8 @@
 """Statistics of exit times that are whole numbers of steps, some of them right-censored.
 
 ``times[i]`` is the step at which replica ``i`` left the region or, where ``censored[i]``, the last
-step at which it was still inside. All times are in SGD steps and at least 1.
+step at which it was still inside. All times are in SGD steps and at least 1. Every function raises
+InvalidArgument unless times are such whole numbers, one or more, with one bool for each.
 """
 
 import warnings
@@ -14,8 +15,8 @@ from scipy import optimize, special, stats
 
 from escapade.errors import InvalidArgument
 
-Times = Int[np.ndarray, "replicas"]
-Censored = Bool[np.ndarray, "replicas"]
+Times = Int[np.ndarray, " replicas"]
+Censored = Bool[np.ndarray, " replicas"]
 
 
 class Estimate(eqx.Module):
@@ -33,12 +34,12 @@ class SurvivalCurve(eqx.Module):
     and ``exits[j]`` of them left in it.
     """
 
-    steps: Int[np.ndarray, "points"]
-    survival: Float[np.ndarray, "points"]
-    lower: Float[np.ndarray, "points"]
-    upper: Float[np.ndarray, "points"]
-    at_risk: Int[np.ndarray, "points"]
-    exits: Int[np.ndarray, "points"]
+    steps: Int[np.ndarray, " points"]
+    survival: Float[np.ndarray, " points"]
+    lower: Float[np.ndarray, " points"]
+    upper: Float[np.ndarray, " points"]
+    at_risk: Int[np.ndarray, " points"]
+    exits: Int[np.ndarray, " points"]
 
     def __call__(
         self, t: int | float | Real[np.ndarray, "..."]
@@ -58,12 +59,12 @@ class Hazard(eqx.Module):
     replicas took in it. A bin in which no step was taken has rate NaN and limits 0 and 1.
     """
 
-    edges: Int[np.ndarray, "edges"]
-    rate: Float[np.ndarray, "edges-1"]
-    lower: Float[np.ndarray, "edges-1"]
-    upper: Float[np.ndarray, "edges-1"]
-    exits: Int[np.ndarray, "edges-1"]
-    exposure: Int[np.ndarray, "edges-1"]
+    edges: Int[np.ndarray, " edges"]
+    rate: Float[np.ndarray, " edges-1"]
+    lower: Float[np.ndarray, " edges-1"]
+    upper: Float[np.ndarray, " edges-1"]
+    exits: Int[np.ndarray, " edges-1"]
+    exposure: Int[np.ndarray, " edges-1"]
 
 
 class Exponentiality(eqx.Module):
@@ -127,7 +128,8 @@ def mean_interval(
     an exit it is the one-sided (lower, inf). One replica that exits has the exact interval of the
     exponential law, for lack of a sample spread.
 
-    Raises InvalidArgument unless 0 < confidence < 1.
+    Raises:
+        InvalidArgument: unless 0 < confidence < 1.
     """
     times, censored = _checked(times, censored)
     _check_confidence(confidence)
@@ -152,7 +154,8 @@ def kaplan_meier(times: Times, censored: Censored, confidence: float = 0.95) -> 
     undefined: before the first exit the lower limit is the exact binomial one, and once no replica
     is left the upper limit stays at its last value.
 
-    Raises InvalidArgument unless 0 < confidence < 1.
+    Raises:
+        InvalidArgument: unless 0 < confidence < 1.
     """
     times, censored = _checked(times, censored)
     _check_confidence(confidence)
@@ -201,7 +204,7 @@ def restricted_mean(times: Times, censored: Censored) -> Estimate:
 def hazard(
     times: Times,
     censored: Censored,
-    bins: int | Real[np.ndarray, "edges"] | None = None,
+    bins: int | Real[np.ndarray, " edges"] | None = None,
     confidence: float = 0.95,
 ) -> Hazard:
     """Hazard per step, exits / exposure, in bins of time.
@@ -212,7 +215,8 @@ def hazard(
     by a factor of about 1 + 1 / exits. The limits are the exact Poisson ones, capped at 1; they are
     conservative where the hazard is not small.
 
-    Raises InvalidArgument for ``bins`` without a bin or unless 0 < confidence < 1.
+    Raises:
+        InvalidArgument: for ``bins`` without a bin, or unless 0 < confidence < 1.
     """
     times, censored = _checked(times, censored)
     _check_confidence(confidence)
@@ -346,8 +350,8 @@ def _weibull_fit(times: Times, censored: Censored) -> tuple[float, float, float]
 
 
 def _first_standard_error(
-    log_likelihood: Callable[[Float[np.ndarray, "dim"]], float],
-    point: Float[np.ndarray, "dim"],
+    log_likelihood: Callable[[Float[np.ndarray, " dim"]], float],
+    point: Float[np.ndarray, " dim"],
     step: float,
 ) -> float:
     """Standard error of the first parameter from the observed information, by differences."""
@@ -379,8 +383,8 @@ def _poisson_interval(
 
 
 def _equal_count_edges(
-    exit_times: Int[np.ndarray, "exits"], last: int, bins: int
-) -> Int[np.ndarray, "edges"]:
+    exit_times: Int[np.ndarray, " exits"], last: int, bins: int
+) -> Int[np.ndarray, " edges"]:
     """Edges from 0 to ``last`` that part the sorted ``exit_times`` into about equal numbers."""
     if bins < 1:
         raise InvalidArgument(f"bins = {bins} must be at least 1; leave it out for a default")

@@ -77,9 +77,7 @@ def _loss_of(landscape: AbstractLoss, theta: Float[Array, " dim"]) -> Float[Arra
     return landscape._loss(theta)
 
 
-def as_points(
-    points: ArrayLike | None, dim: int, argument: str
-) -> Float[np.ndarray, "points dim"]:
+def as_points(points: ArrayLike | None, dim: int, argument: str) -> Float[np.ndarray, "points dim"]:
     """Check a list of points, or one point, of the right dimension; None gives no points.
 
     Raises:

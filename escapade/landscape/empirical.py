@@ -14,6 +14,8 @@ from escapade.errors import InvalidArgument
 from escapade.landscape._base import AbstractLoss, as_numbers, as_points, positive_number
 from escapade.precision import AnyArray, host_or_traced
 
+Indices = Int[Array | np.ndarray, " batch"]
+
 
 class _Fixed:
     """What does not move in the user's parameters: layer sizes, flags, buffers.
@@ -162,13 +164,13 @@ class Empirical(AbstractLoss):
         return eqx.tree_at(lambda landscape: landscape.minima_, self, known)
 
     def example_losses(
-        self, theta: Float[AnyArray, " dim"], index: Int[AnyArray, " batch"] | None = None
+        self, theta: Float[AnyArray, " dim"], index: Indices | None = None
     ) -> Float[AnyArray, " batch"]:
         """Loss of each example (all of them, or those of an index), weight decay included."""
         return host_or_traced(_example_losses, theta, self, index)
 
     def batch_gradient(
-        self, theta: Float[AnyArray, " dim"], index: Int[AnyArray, " batch"]
+        self, theta: Float[AnyArray, " dim"], index: Indices
     ) -> Float[AnyArray, " dim"]:
         """Gradient of the mean loss over a minibatch."""
         return host_or_traced(_batch_gradient, theta, self, index)
@@ -185,7 +187,7 @@ class Empirical(AbstractLoss):
 
 
 def _example_losses(
-    landscape: Empirical, index: Int[Array, " batch"] | None, theta: Float[Array, " dim"]
+    landscape: Empirical, index: Indices | None, theta: Float[Array, " dim"]
 ) -> Float[Array, " batch"]:
     model = landscape.model(theta)
     examples = landscape.data
@@ -196,7 +198,7 @@ def _example_losses(
 
 
 def _batch_gradient(
-    landscape: Empirical, index: Int[Array, " batch"], theta: Float[Array, " dim"]
+    landscape: Empirical, index: Indices, theta: Float[Array, " dim"]
 ) -> Float[Array, " dim"]:
     return jax.grad(lambda point: jnp.mean(_example_losses(landscape, index, point)))(theta)
 

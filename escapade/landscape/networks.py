@@ -75,7 +75,11 @@ class ConvolutionalNetwork(eqx.Module):
         *,
         key: PRNGKeyArray | int = 0,
     ):
-        """Network for images of `shape` (channels, height, width) given as flat rows."""
+        """Network for images of `shape` (channels, height, width) given as flat rows.
+
+        Raises:
+            InvalidArgument: when the activation is unknown.
+        """
         self.shape = shape
         self.activation = _known_activation(activation)
         keys = jax.random.split(_as_key(key), len(channels) + 1)

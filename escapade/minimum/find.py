@@ -8,6 +8,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from escapade.errors import Diverged, InvalidArgument, NotAMinimum
 from escapade.landscape import AbstractLandscape, AbstractLoss
@@ -46,7 +47,7 @@ class Minimum(eqx.Module):
 
 def find_minimum(
     landscape: AbstractLandscape,
-    near: object = None,
+    near: ArrayLike | None = None,
     *,
     max_iterations: int = 20_000,
 ) -> Minimum:
@@ -89,7 +90,9 @@ def find_minimum(
     return Minimum(point, loss, norm, matrix, flat)
 
 
-def _starting_point(landscape: AbstractLandscape, near: object) -> Float[np.ndarray, " dim"]:
+def _starting_point(
+    landscape: AbstractLandscape, near: ArrayLike | None
+) -> Float[np.ndarray, " dim"]:
     if near is None:
         known = landscape.minima
         initial = getattr(landscape, "initial", known[0] if len(known) else None)

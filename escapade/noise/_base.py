@@ -60,7 +60,11 @@ class AbstractNoise(eqx.Module):
     def covariance(
         self, landscape: AbstractLandscape, theta: Float[AnyArray, " dim"]
     ) -> Float[AnyArray, "dim dim"]:
-        """Covariance C(theta) of one example's gradient (NumPy in, NumPy float64 out)."""
+        """Covariance C(theta) of one example's gradient (NumPy in, NumPy float64 out).
+
+        Raises:
+            Unsupported: when the landscape cannot provide it.
+        """
         return host_or_traced(_covariance_of, theta, self, landscape)
 
 

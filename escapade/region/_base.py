@@ -5,11 +5,12 @@ import abc
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument
 from escapade.landscape import AbstractLandscape
 from escapade.landscape._base import as_numbers
-from escapade.precision import host_or_traced
+from escapade.precision import AnyArray, host_or_traced
 from escapade.region.forms import LinearForm, QuadraticForm
 
 
@@ -24,7 +25,11 @@ class AbstractRegion(eqx.Module):
     def anchored(
         self, landscape: AbstractLandscape, minimum: Float[np.ndarray, " dim"]
     ) -> "AbstractRegion":
-        """The same region with everything it takes from the landscape and the minimum filled in."""
+        """The same region with everything it takes from the landscape and the minimum filled in.
+
+        Raises:
+            InvalidArgument: when the region does not fit the landscape.
+        """
 
     @abc.abstractmethod
     def _level(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
@@ -40,8 +45,12 @@ class AbstractRegion(eqx.Module):
     def __str__(self) -> str:
         """The region in a few words."""
 
-    def level(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
-        """Negative inside, zero or positive outside; NaN for NaN."""
+    def level(self, theta: Float[AnyArray, " dim"]) -> Float[AnyArray, ""]:
+        """Negative inside, zero or positive outside; NaN for NaN.
+
+        Raises:
+            Unsupported: when the region takes its level from a landscape and is not anchored.
+        """
         return host_or_traced(_level_of, theta, self)
 
 
@@ -49,8 +58,12 @@ def _level_of(region: AbstractRegion, theta: Float[Array, " dim"]) -> Float[Arra
     return region._level(theta)
 
 
-def direction(normal: object) -> Float[np.ndarray, " dim"]:
-    """Check a normal given by the user and scale it to unit length."""
+def direction(normal: ArrayLike) -> Float[np.ndarray, " dim"]:
+    """Check a normal given by the user and scale it to unit length.
+
+    Raises:
+        InvalidArgument: when it is no vector, or a vector that is zero or not finite.
+    """
     array = as_numbers(normal, "normal")
     length = np.linalg.norm(array)
     if array.ndim != 1 or not np.isfinite(length) or length == 0:
@@ -62,7 +75,11 @@ def direction(normal: object) -> Float[np.ndarray, " dim"]:
 
 
 def fits(vector: Float[np.ndarray, " dim"], dim: int, argument: str) -> None:
-    """Check that a vector of the region has the dimension of the landscape."""
+    """Check that a vector of the region has the dimension of the landscape.
+
+    Raises:
+        InvalidArgument: when it has not.
+    """
     if vector.shape != (dim,):
         raise InvalidArgument(
             f"{argument} has {vector.size} numbers but the landscape has {dim} parameters"

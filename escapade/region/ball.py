@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from escapade.landscape import AbstractLandscape
 from escapade.landscape._base import as_points, positive_number
@@ -16,7 +17,7 @@ class Ball(AbstractRegion):
     radius: float
     center: Float[np.ndarray, " dim"] | None
 
-    def __init__(self, radius: float, center: object = None):
+    def __init__(self, radius: float, center: ArrayLike | None = None):
         """Ball of a radius in parameter units.
 
         Raises:

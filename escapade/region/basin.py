@@ -78,7 +78,13 @@ class Basin(AbstractRegion):
         return None
 
     def _level(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
-        if self.landscape is None:
+        if (
+            self.landscape is None
+            or self.minimum is None
+            or self.steps is None
+            or self.step is None
+            or self.capture_radius is None
+        ):
             raise Unsupported(
                 "a Basin has no level before it belongs to an Escape; use escape.region.level"
             )

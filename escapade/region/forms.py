@@ -3,6 +3,7 @@
 import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument
 
@@ -14,7 +15,7 @@ class LinearForm(eqx.Module):
     offset: float
     two_sided: bool = eqx.field(static=True)
 
-    def __init__(self, normal: object, offset: float, two_sided: bool):
+    def __init__(self, normal: ArrayLike, offset: float, two_sided: bool):
         """Form of a normal of any length; the offset is in the units of ``normal . x``.
 
         Raises:
@@ -23,7 +24,7 @@ class LinearForm(eqx.Module):
         self.normal = np.asarray(normal, dtype=np.float64)
         if self.normal.ndim != 1 or not 0 < np.linalg.norm(self.normal) < np.inf:
             raise InvalidArgument(
-                f"normal is {normal}; give a finite vector of shape (dim,) that is not zero"
+                f"normal is {normal!r}; give a finite vector of shape (dim,) that is not zero"
             )
         self.offset = _positive(offset, "offset")
         self.two_sided = bool(two_sided)
@@ -53,7 +54,7 @@ class QuadraticForm(eqx.Module):
     matrix: Float[np.ndarray, "dim dim"]
     radius: float
 
-    def __init__(self, matrix: object, radius: float):
+    def __init__(self, matrix: ArrayLike, radius: float):
         """Form of a symmetric positive semi-definite matrix, not zero.
 
         Asymmetry and negative eigenvalues up to 1e-8 of the largest entry are taken for rounding.

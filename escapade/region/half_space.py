@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument
 from escapade.landscape import AbstractLandscape
@@ -18,7 +19,7 @@ class HalfSpace(AbstractRegion):
     offset: float
     reference: Float[np.ndarray, " dim"] | None
 
-    def __init__(self, normal: object, offset: float, reference: object = None):
+    def __init__(self, normal: ArrayLike, offset: float, reference: ArrayLike | None = None):
         """Half-space whose face stands `offset` away from the minimum (or from `reference`).
 
         Raises:
@@ -61,7 +62,7 @@ class Slab(AbstractRegion):
     half_width: float
     reference: Float[np.ndarray, " dim"] | None
 
-    def __init__(self, normal: object, half_width: float, reference: object = None):
+    def __init__(self, normal: ArrayLike, half_width: float, reference: ArrayLike | None = None):
         """Slab centred at the minimum (or at `reference`).
 
         Raises:
@@ -95,7 +96,7 @@ class Slab(AbstractRegion):
 
 
 def _reference(
-    reference: object, normal: Float[np.ndarray, " dim"]
+    reference: ArrayLike | None, normal: Float[np.ndarray, " dim"]
 ) -> Float[np.ndarray, " dim"] | None:
     return None if reference is None else as_points(reference, normal.size, "reference")[0]
 

@@ -67,9 +67,6 @@ CAPTIONS = {
 """How to read each figure."""
 
 
-_NUMBERS = "The table of cells has the numbers."
-
-
 @dataclass(frozen=True)
 class Exhibit:
     """A figure in the page."""

@@ -109,6 +109,9 @@ def _headline(
             f"{_BAND}; {uncertain}."
         )
     if agree:
+        warned = [reading for reading in judged if reading.verdict == "deviates" and reading.warnings]
+        if len(warned) == deviate:
+            return _headline_with_warnings(judged, warned, undecided)
         names = list(dict.fromkeys(reading.dynamics for reading in judged))
         rest = [f"{deviate} {'deviates' if deviate == 1 else 'deviate'} by more"] if deviate else []
         rest += [uncertain] if undecided else []
@@ -127,6 +130,23 @@ def _headline(
         f"Not decided: in the activated regime measured / predicted mean exit time is {ratios}, "
         f"but in {'the one cell' if undecided == 1 else f'all {cells}'} compared the measurement "
         f"is too uncertain to tell a deviation of {_BAND}."
+    )
+
+
+def _headline_with_warnings(
+    judged: Sequence[Reading], warned: Sequence[Reading], undecided: int
+) -> str:
+    """Every deviation is one that the prediction's own assumptions announce."""
+    confirmed = [reading for reading in judged if reading.verdict == "agrees"]
+    names = list(dict.fromkeys(reading.dynamics for reading in confirmed))
+    worst = max(abs(reading.log_ratio[1]) for reading in warned)
+    uncertain = f" {undecided} more cells are too uncertain to tell." if undecided > 1 else ""
+    uncertain = " One more cell is too uncertain to tell." if undecided == 1 else uncertain
+    return (
+        f"In the activated regime, theory predicts the mean exit time of {_names(names)} to within "
+        f"{_BAND} wherever its assumptions hold and the measurement can tell "
+        f"({formats.count(len(confirmed), 'cell')}); where it warns that they fail, it is off by "
+        f"up to a factor of {np.exp(worst):.2g} ({formats.count(len(warned), 'cell')}).{uncertain}"
     )
 
 

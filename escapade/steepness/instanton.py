@@ -4,6 +4,7 @@ import equinox as eqx
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from escapade.errors import DegenerateNoise, InvalidArgument, NotInRegion, Unsupported
 from escapade.escape import Escape
@@ -60,7 +61,7 @@ class Instanton(eqx.Module):
 def minimum_steepness(
     escape: Escape,
     horizon: float | None = None,
-    to: object = None,
+    to: ArrayLike | None = None,
     *,
     neighbourhood: Neighbourhood | None = None,
 ) -> Instanton:
@@ -203,7 +204,9 @@ def _error(escape: Escape, around: Neighbourhood, ends: Float[np.ndarray, "k dim
     for end in ends:
         linear = around.drift_matrix @ end
         gradient = np.asarray(escape.landscape.gradient(escape.minimum + end))
-        deviation = max(deviation, float(np.linalg.norm(gradient - linear) / np.linalg.norm(linear)))
+        deviation = max(
+            deviation, float(np.linalg.norm(gradient - linear) / np.linalg.norm(linear))
+        )
     if deviation > NEARLY_QUADRATIC:
         raise Unsupported(
             f"the landscape is not quadratic up to the exit: the gradient there differs from "

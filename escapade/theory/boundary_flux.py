@@ -167,7 +167,7 @@ def transverse_rate(
     weights: Float[np.ndarray, " dim"], rates: Float[np.ndarray, " dim"], tilt: float
 ) -> float:
     """Relaxation rate of the fluctuations of the inward drift along the boundary."""
-    variance = 1 / (1 - 2 * tilt * weights)
+    variance = 1 / np.maximum(1 - 2 * tilt * weights, 1e-12)
     mean_rate = np.sum(weights * rates * variance) / np.sum(weights * variance)
     share = (weights * (rates - mean_rate) * variance) ** 2
     total = np.sum(share)

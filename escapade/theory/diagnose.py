@@ -1,5 +1,7 @@
 """The verb `diagnose`: which mechanism lets an escape happen."""
 
+from contextlib import suppress
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,10 +61,8 @@ def diagnose(
     except Unstable as error:
         return Diagnosis("unstable", str(error), _groups_without_stationary_law(escape, around))
     if prediction is None:
-        try:
+        with suppress(EscapadeError):  # groups exist where no theory predicts
             prediction = predict(escape, neighbourhood=around)
-        except EscapadeError:
-            pass  # groups exist where no theory predicts
     if prediction is None:
         groups, _ = measure_groups(escape, around, stationary)
     else:

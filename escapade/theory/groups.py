@@ -7,7 +7,6 @@ from escapade.dynamics import MinibatchSGD
 from escapade.escape import Escape
 from escapade.landscape import AbstractLoss, Empirical
 from escapade.minimum import Neighbourhood, effective_dimension
-from escapade.precision import in_float64
 from escapade.region.boundary import distance_to_boundary
 from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.steepness.local import minimum_over_boundary, quasipotential
@@ -17,9 +16,7 @@ RAYS = 8
 """Directions searched on each side for the boundary of a region without closed form."""
 
 
-def local_covariance(
-    escape: Escape, neighbourhood: Neighbourhood
-) -> Float[np.ndarray, "dim dim"]:
+def local_covariance(escape: Escape, neighbourhood: Neighbourhood) -> Float[np.ndarray, "dim dim"]:
     """Stationary covariance S of the dynamics as it is: diffusion or chain at finite step.
 
     Raises:
@@ -92,9 +89,7 @@ def _through_rays(
     quasipotentials = np.full(len(rays), np.inf)
     for index in np.flatnonzero(np.isfinite(distances)):
         point = distances[index] * rays[index]
-        quasipotentials[index] = _estimated_quasipotential(
-            escape, neighbourhood, stationary, point
-        )
+        quasipotentials[index] = _estimated_quasipotential(escape, neighbourhood, stationary, point)
     best = int(np.argmin(quasipotentials))
     exit_point = distances[best] * rays[best]
     along = rays[best] @ stationary @ rays[best]
@@ -147,7 +142,7 @@ def _noise_correction(
     dynamics = escape.dynamics
     if not (isinstance(dynamics, MinibatchSGD) and isinstance(escape.landscape, Empirical)):
         return 0.0
-    gradients = in_float64(_example_gradients, escape.landscape, escape.minimum)
+    gradients = escape.landscape.example_gradients(escape.minimum)
     noise = gradients - gradients.mean(axis=0)
     rates, modes = neighbourhood.eigenvalues, neighbourhood.eigenvectors
     momentum = modes.T @ np.linalg.lstsq(stationary, exit_point)[0]
@@ -171,7 +166,3 @@ def _noise_correction(
 def _log_mean_exp(values: Float[np.ndarray, "examples nodes"]) -> Float[np.ndarray, " nodes"]:
     top = values.max(axis=0)
     return top + np.log(np.exp(values - top).mean(axis=0))
-
-
-def _example_gradients(landscape: Empirical, theta: Float[np.ndarray, " dim"]):
-    return landscape.example_gradients(theta)

@@ -27,14 +27,14 @@ class SlowModes(NamedTuple):
     """Variance of the log hazard over modes too slow to be averaged before the exit."""
 
 
-def slow_modes(stationary: RadialLevel, level: float, learning_rate: float) -> SlowModes:
+def slow_modes(weights: Vector, rates: Vector, level: float, learning_rate: float) -> SlowModes:
     """For a quadratic form.
 
     The hazard at a time is that of the stationary level with mode i narrowed to the share
     ``1 - exp(-2 a_i t)`` of its spread, relative to that share of the modes that carry the exit
     (their own transient is part of the level's mean exit time).
     """
-    weights, rates = stationary.weights, stationary.rates
+    stationary = RadialLevel(weights, rates, np.ones_like(weights))
 
     def log_mean(spread: Float[np.ndarray, " modes"]) -> float:
         process = RadialLevel(weights, rates, spread)
@@ -58,6 +58,29 @@ def slow_modes(stationary: RadialLevel, level: float, learning_rate: float) -> S
     growth = weights * rates
     moments = (np.sum(growth), np.sum(growth * rates), np.sum(growth * rates**2))
     return SlowModes(_lateness(settled, hazard), _separation(*moments), quenched)
+
+
+def relaxing_modes(weights: Vector, drift: Matrix) -> tuple[Vector, Vector, float]:
+    """Weights and relaxation rates of modes, and how strongly noise couples the leading ones.
+
+    Weights within 10 % of each other say nothing about which directions of their span relax on
+    their own, so that the noise is diagonalised there. The coupling is the sum of the squared
+    noise between the leading mode and the other groups, relative to its own.
+    """
+    starts = [0]
+    for index, weight in enumerate(weights):
+        if weight < 0.9 * weights[starts[-1]]:
+            starts.append(index)
+    blocks = [slice(*ends) for ends in zip(starts, [*starts[1:], len(weights)], strict=True)]
+    noise = (drift + drift.T) / 2
+    turned, rates = [], []
+    for block in blocks:
+        rate, basis = np.linalg.eigh(noise[block, block])
+        turned.append((basis**2).T @ weights[block])
+        rates.append(rate)
+    lead = noise[blocks[0]]
+    coupling = np.linalg.norm(lead[:, blocks[0].stop :]) / np.max(np.diag(lead))
+    return np.concatenate(turned), np.maximum(np.concatenate(rates), 0.0), float(coupling**2)
 
 
 def slow_projection(

@@ -52,7 +52,7 @@ from escapade.theory.boundary_flux import (
 )
 from escapade.theory.extremal_index import BOUNDARY_SHIFT, log_delay, log_delay_slope
 from escapade.theory.level_exit import AbstractLevel, GaussianLevel, RadialLevel
-from escapade.theory.slow_modes import SlowModes, slow_modes, slow_projection
+from escapade.theory.slow_modes import SlowModes, relaxing_modes, slow_modes, slow_projection
 
 Matrix = Float[np.ndarray, "dim dim"]
 PerPoint = Float[np.ndarray, " points"]
@@ -252,17 +252,17 @@ def _quadratic(
     log_mean, slope, drift_per_step, delays = _delayed(process, level, steps)
     rate_factor = boundary.mean(np.exp(-delays), flux.diffusivity)
     excess = flux.excess / boundary.mean(flux.level_leading)
+    turned, rates, coupling = relaxing_modes(weights[:modes], drift[:modes, :modes])
     correction = damped(
         boundary.mean(excess),
-        transverse_rate(weights, np.diag(drift), process.law.saddle(level2)),
+        transverse_rate(turned, rates, process.law.saddle(level2)),
         slope**2 * diffusivity,
     )
-    slow = slow_modes(process, level, learning_rate)
+    slow = slow_modes(turned, rates, level, learning_rate)
     variation = boundary.mean((flux.leading / boundary.mean(flux.leading) - 1) ** 2)
     unexplained = flux.leading - flux.diffusivity * boundary.mean(flux.leading) / diffusivity
     memory = boundary.mean(unexplained**2) / (slope * diffusivity) ** 2
-    # The same for the mode that leads over the boundary, as for a linear form.
-    coupling = abs(drift[0, 1:] @ drift[1:, 0]) * weights[0] / (drift[0, 0] ** 2 * level2)
+    barrier = level2 / (2 * weights[0])
     step = np.sqrt(2 * learning_rate * diffusivity) / level
     sampling_error = np.hypot(
         boundary.standard_error(np.exp(-delays), flux.diffusivity) / rate_factor,
@@ -270,10 +270,10 @@ def _quadratic(
     )
     return _Estimate(
         log_mean - np.log(rate_factor) + slow.share * slow.late - correction * np.exp(-slow.late),
-        _log_error(np.hypot(correction, 0.7 * coupling), variation, memory, slow, step)
+        _log_error(np.hypot(correction, 0.35 * coupling / barrier), variation, memory, slow, step)
         + sampling_error,
         sampling_error,
-        level2 / (2 * weights[0]),
+        barrier,
         boundary.mean(drift_per_step, flux.diffusivity),
     )
 

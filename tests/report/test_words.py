@@ -1,6 +1,7 @@
 """The answer in words says what the numbers say."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,7 +60,33 @@ def test_the_headline_counts_the_verdicts(good):
     agree, deviate, undecided = map(verdicts.count, ("agrees", "deviates", "open"))
     assert agree
     assert deviate
+    deviating = [result for result in good.cells if verdict_by_hand(result) == "deviates"]
+    assert all("FAILS" in " ".join(result.prediction.assumptions) for result in deviating)
     headline = words.answer(good).headline
+    found = re.search(
+        r"within 15 % wherever its assumptions hold and the measurement can tell \((\d+) cells?\); "
+        r"where it warns that they fail, it is off by up to a factor of ([\d.]+) \((\d+) cells?\)",
+        headline,
+    )
+    assert [int(found[1]), int(found[3])] == [agree, deviate]
+    ratios = [by_hand(result)[0] / result.prediction.mean for result in deviating]
+    worst = np.exp(max(abs(np.log(ratio)) for ratio in ratios))
+    assert float(found[2]) == pytest.approx(worst, rel=0.05)
+    assert f"{undecided} more cells are too uncertain to tell" in headline
+
+
+def test_a_deviation_without_warning_is_in_the_headline(good):
+    def silenced(result):
+        holds = ("holds: everything, it says",)
+        return replace(result, prediction=replace(result.prediction, assumptions=holds))
+
+    cells = tuple(
+        silenced(result) if verdict_by_hand(result) == "deviates" else result
+        for result in good.cells
+    )
+    verdicts = [verdict_by_hand(result) for result in cells]
+    agree, deviate, undecided = map(verdicts.count, ("agrees", "deviates", "open"))
+    headline = words.answer(replace(good, cells=cells)).headline
     found = re.search(r"within 15 % in (\d+) of (\d+) cells compared; (\d+) deviates", headline)
     assert [int(text) for text in found.groups()] == [agree, agree + deviate + undecided, deviate]
     assert f"{undecided} are too uncertain to tell" in headline
