@@ -1,5 +1,7 @@
 """Dynamics driven by Gaussian noise: discrete Gaussian SGD, Langevin SGD and continuous SGD."""
 
+import abc
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, UInt32
@@ -12,7 +14,58 @@ from escapade.landscape._base import positive_number
 from escapade.noise import AbstractNoise, Isotropic
 
 
-class GaussianSGD(AbstractDynamics):
+class AbstractGaussianDynamics(AbstractDynamics):
+    """Full gradient plus Gaussian noise of covariance ``eta^2 C(theta) / (B ticks_per_step)``."""
+
+    @property
+    @abc.abstractmethod
+    def gradient_noise(self) -> AbstractNoise:
+        """Noise of one example's gradient."""
+
+    def noise_covariance(
+        self, landscape: AbstractLandscape, theta: Float[np.ndarray, " dim"]
+    ) -> Float[np.ndarray, "dim dim"]:
+        """Covariance of the noise at theta."""
+        return self.gradient_noise.covariance(landscape, theta)
+
+    def examples_per_tick(self, landscape: AbstractLandscape) -> int:
+        """All of them: the gradient is the full one."""
+        return landscape.examples if isinstance(landscape, Empirical) else 0
+
+    def pairs_per_draw(self, landscape: AbstractLandscape) -> int:
+        """A few: normals are cheap one by one."""
+        return 16
+
+    def draw_pairs(
+        self, landscape: AbstractLandscape, stream: Stream, pair: UInt32[Array, "pairs lanes"]
+    ) -> Complex[Array, "pairs normals lanes"]:
+        """Standard normals of two ticks per pair."""
+        return stream.normals(pair, self.gradient_noise.normals(landscape))
+
+    def kick(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        draw: Float[Array, " normals"],
+    ) -> Float[Array, " dim"]:
+        """Noise of one tick."""
+        noise = self.gradient_noise.sample(landscape, theta, draw.astype(theta.dtype))
+        return self._scale() * noise
+
+    def tick_spread(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        direction: Float[Array, " dim"],
+    ) -> Float[Array, ""]:
+        """Standard deviation of one tick's noise along a vector."""
+        return self._scale() * self.gradient_noise.spread(landscape, theta, direction)
+
+    def _scale(self) -> Float[Array, ""]:
+        return self.learning_rate / jnp.sqrt(self.batch_size * self.ticks_per_step)
+
+
+class GaussianSGD(AbstractGaussianDynamics):
     """Discrete SGD with Gaussian noise.
 
     ``theta' = theta - eta gradient(theta) + eta xi / sqrt(B)`` with ``xi ~ N(0, C(theta))``: the
@@ -35,6 +88,11 @@ class GaussianSGD(AbstractDynamics):
         self.noise = noise
 
     @property
+    def gradient_noise(self) -> AbstractNoise:
+        """The noise given."""
+        return self.noise
+
+    @property
     def ticks_per_step(self) -> int:
         """One."""
         return 1
@@ -48,26 +106,6 @@ class GaussianSGD(AbstractDynamics):
         """With the noise prepared for the landscape."""
         return GaussianSGD(self.learning_rate, self.batch_size, self.noise.prepared(landscape))
 
-    def noise_covariance(
-        self, landscape: AbstractLandscape, theta: Float[np.ndarray, " dim"]
-    ) -> Float[np.ndarray, "dim dim"]:
-        """Covariance of the noise at theta."""
-        return self.noise.covariance(landscape, theta)
-
-    def examples_per_tick(self, landscape: AbstractLandscape) -> int:
-        """All of them: the gradient is the full one."""
-        return landscape.examples if isinstance(landscape, Empirical) else 0
-
-    def pairs_per_draw(self, landscape: AbstractLandscape) -> int:
-        """A few: normals are cheap one by one."""
-        return 16
-
-    def draw_pairs(
-        self, landscape: AbstractLandscape, stream: Stream, pair: UInt32[Array, "pairs lanes"]
-    ) -> Complex[Array, "pairs normals lanes"]:
-        """Standard normals of two steps per pair."""
-        return stream.normals(pair, self.noise.normals(landscape))
-
     def tick(
         self,
         landscape: AbstractLandscape,
@@ -75,25 +113,13 @@ class GaussianSGD(AbstractDynamics):
         draw: Float[Array, " normals"],
     ) -> Float[Array, " dim"]:
         """One step."""
-        kick = self.noise.sample(landscape, theta, draw.astype(theta.dtype))
-        scale = self.learning_rate / jnp.sqrt(self.batch_size)
-        return theta - self.learning_rate * landscape._gradient(theta) + scale * kick
-
-    def tick_spread(
-        self,
-        landscape: AbstractLandscape,
-        theta: Float[Array, " dim"],
-        direction: Float[Array, " dim"],
-    ) -> Float[Array, ""]:
-        """Standard deviation of one step's noise."""
-        scale = self.learning_rate / jnp.sqrt(self.batch_size)
-        return scale * self.noise.spread(landscape, theta, direction)
+        return _step(self, landscape, theta, draw)
 
     def __str__(self) -> str:
         return "discrete Gaussian SGD"
 
 
-class LangevinSGD(AbstractDynamics):
+class LangevinSGD(AbstractGaussianDynamics):
     """Langevin SGD: isotropic Gaussian noise of variance ``eta^2 scale / B`` per coordinate.
 
     The discrete chain of the paper's SGLD; in the continuous limit its temperature is
@@ -102,7 +128,7 @@ class LangevinSGD(AbstractDynamics):
 
     learning_rate: float
     batch_size: float
-    scale: float
+    noise: Isotropic
 
     def __init__(self, learning_rate: float, batch_size: float = 1.0, scale: float = 1.0):
         """Set learning rate, batch size and the variance `scale` of one example's noise.
@@ -112,7 +138,17 @@ class LangevinSGD(AbstractDynamics):
         """
         self.learning_rate = positive_number(learning_rate, "learning_rate")
         self.batch_size = positive_number(batch_size, "batch_size")
-        self.scale = positive_number(scale, "scale")
+        self.noise = Isotropic(positive_number(scale, "scale"))
+
+    @property
+    def scale(self) -> float:
+        """Variance of one example's noise per coordinate."""
+        return self.noise.scale
+
+    @property
+    def gradient_noise(self) -> AbstractNoise:
+        """Isotropic noise."""
+        return self.noise
 
     @property
     def ticks_per_step(self) -> int:
@@ -128,26 +164,6 @@ class LangevinSGD(AbstractDynamics):
         """Itself."""
         return self
 
-    def noise_covariance(
-        self, landscape: AbstractLandscape, theta: Float[np.ndarray, " dim"]
-    ) -> Float[np.ndarray, "dim dim"]:
-        """Isotropic covariance."""
-        return Isotropic(self.scale).covariance(landscape, theta)
-
-    def examples_per_tick(self, landscape: AbstractLandscape) -> int:
-        """All of them: the gradient is the full one."""
-        return landscape.examples if isinstance(landscape, Empirical) else 0
-
-    def pairs_per_draw(self, landscape: AbstractLandscape) -> int:
-        """A few: normals are cheap one by one."""
-        return 16
-
-    def draw_pairs(
-        self, landscape: AbstractLandscape, stream: Stream, pair: UInt32[Array, "pairs lanes"]
-    ) -> Complex[Array, "pairs dim lanes"]:
-        """Standard normals of two steps per pair."""
-        return stream.normals(pair, landscape.dim)
-
     def tick(
         self,
         landscape: AbstractLandscape,
@@ -155,25 +171,13 @@ class LangevinSGD(AbstractDynamics):
         draw: Float[Array, " dim"],
     ) -> Float[Array, " dim"]:
         """One step."""
-        scale = self.learning_rate * jnp.sqrt(self.scale / self.batch_size)
-        kick = scale * draw.astype(theta.dtype)
-        return theta - self.learning_rate * landscape._gradient(theta) + kick
-
-    def tick_spread(
-        self,
-        landscape: AbstractLandscape,
-        theta: Float[Array, " dim"],
-        direction: Float[Array, " dim"],
-    ) -> Float[Array, ""]:
-        """Standard deviation of one step's noise."""
-        length = jnp.sqrt(jnp.vdot(direction, direction))
-        return self.learning_rate * jnp.sqrt(self.scale / self.batch_size) * length
+        return _step(self, landscape, theta, draw)
 
     def __str__(self) -> str:
         return "Langevin SGD"
 
 
-class ContinuousSGD(AbstractDynamics):
+class ContinuousSGD(AbstractGaussianDynamics):
     """Continuous SGD, the diffusion ``d theta = -gradient dt + sqrt(eta / B) C(theta)^(1/2) dW``.
 
     Ito convention for C(theta). Time t is counted in steps of eta: one step is simulated by
@@ -208,6 +212,11 @@ class ContinuousSGD(AbstractDynamics):
         self.substeps = substeps
 
     @property
+    def gradient_noise(self) -> AbstractNoise:
+        """The noise given."""
+        return self.noise
+
+    @property
     def ticks_per_step(self) -> int:
         """Number of ticks in one step."""
         return self.substeps
@@ -222,26 +231,6 @@ class ContinuousSGD(AbstractDynamics):
         noise = self.noise.prepared(landscape)
         return ContinuousSGD(self.learning_rate, self.batch_size, noise, self.substeps)
 
-    def noise_covariance(
-        self, landscape: AbstractLandscape, theta: Float[np.ndarray, " dim"]
-    ) -> Float[np.ndarray, "dim dim"]:
-        """Covariance of the noise at theta."""
-        return self.noise.covariance(landscape, theta)
-
-    def examples_per_tick(self, landscape: AbstractLandscape) -> int:
-        """All of them: the gradient is the full one."""
-        return landscape.examples if isinstance(landscape, Empirical) else 0
-
-    def pairs_per_draw(self, landscape: AbstractLandscape) -> int:
-        """A few: normals are cheap one by one."""
-        return 16
-
-    def draw_pairs(
-        self, landscape: AbstractLandscape, stream: Stream, pair: UInt32[Array, "pairs lanes"]
-    ) -> Complex[Array, "pairs normals lanes"]:
-        """Standard normals of two ticks per pair."""
-        return stream.normals(pair, self.noise.normals(landscape))
-
     def tick(
         self,
         landscape: AbstractLandscape,
@@ -250,21 +239,21 @@ class ContinuousSGD(AbstractDynamics):
     ) -> Float[Array, " dim"]:
         """One tick of Heun's method."""
         length = self.learning_rate / self.substeps
-        scale = jnp.sqrt(self.learning_rate / self.batch_size * length)
-        kick = scale * self.noise.sample(landscape, theta, draw.astype(theta.dtype))
+        kick = self.kick(landscape, theta, draw)
         slope = landscape._gradient(theta)
         ahead = landscape._gradient(theta - length * slope + kick)
         return theta - 0.5 * length * (slope + ahead) + kick
 
-    def tick_spread(
-        self,
-        landscape: AbstractLandscape,
-        theta: Float[Array, " dim"],
-        direction: Float[Array, " dim"],
-    ) -> Float[Array, ""]:
-        """Standard deviation of one tick's noise."""
-        variance = self.learning_rate**2 / (self.batch_size * self.substeps)
-        return jnp.sqrt(variance) * self.noise.spread(landscape, theta, direction)
-
     def __str__(self) -> str:
         return f"continuous SGD ({self.substeps} ticks per step)"
+
+
+def _step(
+    dynamics: AbstractGaussianDynamics,
+    landscape: AbstractLandscape,
+    theta: Float[Array, " dim"],
+    draw: Float[Array, " normals"],
+) -> Float[Array, " dim"]:
+    """One step of a discrete chain."""
+    descended = theta - dynamics.learning_rate * landscape._gradient(theta)
+    return descended + dynamics.kick(landscape, theta, draw)
