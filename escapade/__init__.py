@@ -1,7 +1,7 @@
 """Escapade: how fast, by which route and by which mechanism does SGD leave a minimum?
 
 Describe an `Escape` (what is left, by which dynamics, out of which region), then ask a verb about
-it: `simulate`, `predict`, `minimum_steepness`, `diagnose`.
+it: `simulate`, `solve`, `predict`, `minimum_steepness`, `diagnose`.
 """
 
 from escapade import data, errors, noise
@@ -9,6 +9,7 @@ from escapade import landscape as landscapes
 from escapade.dynamics import ContinuousSGD, GaussianSGD, LangevinSGD, MinibatchSGD
 from escapade.errors import EscapadeError
 from escapade.escape import Escape
+from escapade.exact import ExactExit, solve
 from escapade.exits import ExitSample, Interrupted, simulate
 from escapade.minimum import Minimum, Neighbourhood, find_minimum, neighbourhood, train
 from escapade.region import Ball, Basin, HalfSpace, Slab, Sublevel, Where
@@ -24,6 +25,7 @@ __all__ = [
     "Diagnosis",
     "EscapadeError",
     "Escape",
+    "ExactExit",
     "ExitSample",
     "GaussianSGD",
     "Groups",
@@ -48,5 +50,6 @@ __all__ = [
     "noise",
     "predict",
     "simulate",
+    "solve",
     "train",
 ]

@@ -141,11 +141,6 @@ class LangevinSGD(AbstractGaussianDynamics):
         self.noise = Isotropic(positive_number(scale, "scale"))
 
     @property
-    def scale(self) -> float:
-        """Variance of one example's noise per coordinate."""
-        return self.noise.scale
-
-    @property
     def gradient_noise(self) -> AbstractNoise:
         """Isotropic noise."""
         return self.noise
