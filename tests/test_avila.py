@@ -42,9 +42,7 @@ def test_mean_exit_time_and_mechanism(minimum):
 
 def test_a_ball_is_diffusive(minimum):
     landscape, found = minimum
-    escape = esc.Escape(
-        landscape, esc.MinibatchSGD(0.2, 16), esc.Ball(0.7), minimum=found.theta
-    )
+    escape = esc.Escape(landscape, esc.MinibatchSGD(0.2, 16), esc.Ball(0.7), minimum=found.theta)
     sample = esc.simulate(escape, 64, 20_000, key=2)
     assert esc.diagnose(escape, sample).mechanism == "diffusive"
     # The prototype: exits after 237 to 740 steps with coefficient of variation 0.07 to 0.33.

@@ -109,7 +109,9 @@ def _headline(
             f"{_BAND}; {uncertain}."
         )
     if agree:
-        warned = [reading for reading in judged if reading.verdict == "deviates" and reading.warnings]
+        warned = [
+            reading for reading in judged if reading.verdict == "deviates" and reading.warnings
+        ]
         if len(warned) == deviate:
             return _headline_with_warnings(judged, warned, undecided)
         names = list(dict.fromkeys(reading.dynamics for reading in judged))

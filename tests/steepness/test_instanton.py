@@ -127,9 +127,7 @@ def test_invariances():
     assert esc.minimum_steepness(turned).value == pytest.approx(base, rel=1e-12)
     # L -> a L, C -> a^2 C, eta -> eta / a leaves every SGD path unchanged, so (B / eta) V too.
     a = 3.0
-    scaled = escape(
-        discrete(0.3 / a, a**2 * C), landscape=esc.landscapes.Quadratic(a * H)
-    )
+    scaled = escape(discrete(0.3 / a, a**2 * C), landscape=esc.landscapes.Quadratic(a * H))
     one = esc.minimum_steepness(escape(discrete())).value / 0.3
     assert esc.minimum_steepness(scaled).value / (0.3 / a) == pytest.approx(one, rel=1e-12)
 

@@ -56,9 +56,7 @@ def bent(theta):
 def test_drift_by_noise():
     landscape = esc.landscapes.Function(bent, 2, minima=[0.0, 0.0])
     covariance = esc.noise.Constant([1.0, 1e-6])
-    escape = esc.Escape(
-        landscape, esc.GaussianSGD(0.1, 5.0, covariance), esc.Slab([0.0, 1.0], 0.2)
-    )
+    escape = esc.Escape(landscape, esc.GaussianSGD(0.1, 5.0, covariance), esc.Slab([0.0, 1.0], 0.2))
     verdict = esc.diagnose(escape)
     assert verdict.mechanism == "drift"
     # Mean force on y: -E[x^2] / 2 with E[x^2] = eps^2 / (2 lambda (1 - eta lambda / 2)).
@@ -121,8 +119,6 @@ def test_regions_without_closed_form():
         esc.Where(lambda theta: jnp.sum(theta**2) < 1.0),
     )
     assert esc.diagnose(where).groups.barrier == pytest.approx(
-        esc.diagnose(
-            esc.Escape(where.landscape, where.dynamics, esc.Ball(1.0))
-        ).groups.barrier,
+        esc.diagnose(esc.Escape(where.landscape, where.dynamics, esc.Ball(1.0))).groups.barrier,
         rel=1e-6,
     )

@@ -21,7 +21,9 @@ def gaussian(hessian, covariance, region, learning_rate, batch_size):
 def continuous(hessian, covariance, region, noise_scale, learning_rate=0.05):
     return esc.Escape(
         esc.landscapes.Quadratic(hessian),
-        esc.ContinuousSGD(learning_rate, learning_rate / noise_scale, esc.noise.Constant(covariance)),
+        esc.ContinuousSGD(
+            learning_rate, learning_rate / noise_scale, esc.noise.Constant(covariance)
+        ),
         region,
     )
 
