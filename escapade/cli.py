@@ -3,16 +3,17 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from escapade.errors import EscapadeError
+from escapade.errors import EscapadeError, in_one_line
 
 if TYPE_CHECKING:
-    from escapade.study import Cell, StudyResult
+    from escapade.study import StudyResult
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,11 +72,12 @@ def study(
     """
     _one_thread_per_computation()
     from escapade.study import load_specification, run_study
+    from escapade.study.progress import ProgressBar
 
     specification = load_specification(name)
     folder = out or Path("results") / f"{specification.name}{'-quick' if quick else ''}"
     command = f"escapade study {name}{' --quick' if quick else ''}"
-    with _Progress() as progress:
+    with ProgressBar(_errors) as progress:
         result = run_study(
             specification,
             folder,
@@ -162,24 +164,23 @@ def show_data(
 def main() -> None:
     """Run the command line; an expected error is one line, not a traceback."""
     try:
-        app(standalone_mode=False)
+        # Outside standalone mode typer returns the code of `typer.Exit`, and 130 for Ctrl-C.
+        code = app(standalone_mode=False)
     except EscapadeError as error:
-        _errors.print(f"[bold red]error:[/bold red] {_escape(str(error))}", soft_wrap=True)
-        sys.exit(2)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        _errors.print(f"[bold red]error:[/bold red] {escape(in_one_line(error))}", soft_wrap=True)
+        code = 2
     except (KeyboardInterrupt, typer.Abort):
-        _errors.print(
-            "interrupted; finished cells are saved, the same command goes on from here"
-        )
-        sys.exit(130)
+        code = 130
     except Exception as error:
         # Click's own complaints (unknown option, missing argument) know how to show themselves.
         show = getattr(error, "show", None)
         if show is None:
             raise
         show()
-        sys.exit(getattr(error, "exit_code", 2))
+        code = getattr(error, "exit_code", 2)
+    if code == 130:
+        _errors.print("interrupted; finished cells are saved, the same command goes on from here")
+    sys.exit(code)
 
 
 def _one_thread_per_computation() -> None:
@@ -205,77 +206,22 @@ def _summary(result: "StudyResult") -> Table:
     table.columns[0].no_wrap = True
     for cell in result.cells:
         sample, prediction = cell.sample, cell.prediction
-        low, high = sample.interval
-        predicted = "-" if prediction is None else f"{prediction.mean:.4g}"
-        known = prediction is not None and 0 < sample.exits
-        ratio = f"{sample.mean / prediction.mean:.2f}" if known else "-"
+        measured, ratio, variation = "all diverged", "-", "-"
+        if not sample.diverged.all():
+            low, high = sample.interval
+            measured = f"> {low:.3g}"
+            variation = f"{sample.coefficient_of_variation:.2f}"
+        if sample.exits:
+            measured = f"{sample.mean:.4g} ({low:.4g}, {high:.4g})"
+        if sample.exits and prediction is not None:
+            ratio = f"{sample.mean / prediction.mean:.2f}"
         table.add_row(
             str(cell.cell),
             f"{cell.diagnosis.groups.barrier:.2f}",
-            f"{sample.mean:.4g} ({low:.4g}, {high:.4g})" if sample.exits else f"> {low:.3g}",
-            predicted,
+            measured,
+            "-" if prediction is None else f"{prediction.mean:.4g}",
             ratio,
-            f"{sample.coefficient_of_variation:.2f}",
+            variation,
             cell.diagnosis.mechanism,
         )
     return table
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-class _Progress:
-    """Progress bar over cells, weighted by the steps each may take."""
-
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[cells]}"),
-            TimeRemainingColumn(),
-            console=_errors,
-        )
-        self.task = self.bar.add_task("starting", total=None, cells="")
-        self.total = self.done = self.failed = 0
-
-    def __enter__(self) -> "_Progress":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.bar.stop()
-
-    def stage(self, message: str) -> None:
-        """A new stage begins."""
-        self.bar.update(self.task, description=message)
-
-    def planned(self, cells: "list[Cell]", finished: "list[Cell]") -> None:
-        """The cells of the study, and those found finished."""
-        self.total, self.done = len(cells), len(finished)
-        self.bar.update(
-            self.task,
-            description="simulating",
-            total=sum(map(_work, cells)),
-            completed=sum(map(_work, finished)),
-            cells=f"{self.done}/{self.total} cells",
-        )
-
-    def cell_done(self, cell: "Cell") -> None:
-        """A cell was computed and saved."""
-        self.done += 1
-        self.bar.update(self.task, advance=_work(cell), cells=f"{self.done}/{self.total} cells")
-
-    def cell_failed(self, cell: "Cell", error: Exception) -> None:
-        """A cell failed; the others go on."""
-        self.failed += 1
-        self.bar.update(self.task, advance=_work(cell))
-        _errors.print(f"[red]cell failed:[/red] {_escape(str(cell))}: {_escape(str(error))}")
-
-
-def _work(cell: "Cell") -> float:
-    return float(cell.replicas * cell.max_steps)

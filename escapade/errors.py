@@ -43,3 +43,8 @@ class DataError(EscapadeError):
 
 class StudyError(EscapadeError):
     """A study is unknown, malformed, or its output folder cannot be used."""
+
+
+def in_one_line(error: Exception) -> str:
+    """The message of an error without line breaks."""
+    return " ".join(str(error).split())

@@ -17,7 +17,7 @@ from jax._src import dtypes, literals
 PRECISIONS = ("float32", "float64")
 
 AnyArray = TypeVar("AnyArray", jax.Array, np.ndarray)
-"""JAX in, JAX out; NumPy in, NumPy out: the contract of `host_or_traced`."""
+"""JAX in, JAX out; NumPy in (or a list), NumPy out: the contract of `host_or_traced`."""
 
 
 def _canonical(array: np.ndarray) -> literals.TypedNdArray:

@@ -33,7 +33,13 @@ class Cell:
     @property
     def identity(self) -> str:
         """Short name of the cell: the same problem has the same name in every study."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        # 1 and 1.0 are one learning rate; whole batch sizes are written whole.
+        numbers = {
+            name: float(getattr(self, name)) for name in ("learning_rate", "sharpness", "size")
+        }
+        whole = int(self.batch_size) == self.batch_size
+        batch = int(self.batch_size) if whole else float(self.batch_size)
+        text = json.dumps({**asdict(self), **numbers, "batch_size": batch}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def key(self, seed: int) -> int:

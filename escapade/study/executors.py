@@ -1,7 +1,7 @@
 """Where cells are computed: threads of this process, or an existing Dask cluster."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 
 from escapade.errors import StudyError
@@ -13,10 +13,12 @@ from escapade.study.results import CellResult
 Outcome = tuple[Cell, CellResult | Exception]
 
 
-def in_threads(problem: Problem, cells: Sequence[Cell], workers: int) -> Iterator[Outcome]:
+def in_threads(
+    problem: Problem, cells: Sequence[Cell], workers: int
+) -> Generator[Outcome, None, None]:
     """Compute cells in threads, as they finish; the compiled loops run outside Python's lock.
 
-    Leaving the iterator early (Ctrl-C included) cancels what is waiting and stops what runs.
+    Closing the generator early (Ctrl-C included) cancels what is waiting and stops what runs.
     """
     cancelled = threading.Event()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="escapade")
@@ -29,7 +31,9 @@ def in_threads(problem: Problem, cells: Sequence[Cell], workers: int) -> Iterato
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def on_dask(problem: Problem, cells: Sequence[Cell], scheduler: str) -> Iterator[Outcome]:
+def on_dask(
+    problem: Problem, cells: Sequence[Cell], scheduler: str
+) -> Generator[Outcome, None, None]:
     """Compute cells on a Dask cluster, given the address of its scheduler ("local" starts one).
 
     Raises:
@@ -43,7 +47,10 @@ def on_dask(problem: Problem, cells: Sequence[Cell], scheduler: str) -> Iterator
             "running on Dask needs it installed: pip install 'escapade[dask]'"
         ) from error
     try:
-        client = Client(None if scheduler == "local" else scheduler, timeout="20s")
+        # Were it the default client, xarray would ask the cluster for a lock to write each file.
+        client = Client(
+            None if scheduler == "local" else scheduler, timeout="20s", set_as_default=False
+        )
     except (OSError, ValueError) as error:
         raise StudyError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
     specification = without_text(problem.specification)
@@ -56,9 +63,9 @@ def on_dask(problem: Problem, cells: Sequence[Cell], scheduler: str) -> Iterator
             for cell in cells
         }
         try:
-            for future in dask_as_completed(list(futures)):
-                error = future.exception()
-                yield futures[future], error if error is not None else future.result()
+            for future in dask_as_completed(list(futures), loop=client.loop):
+                failure = future.exception()
+                yield futures[future], future.result() if failure is None else failure
         finally:
             client.cancel(list(futures))
 

@@ -5,7 +5,6 @@ import itertools
 import math
 from dataclasses import replace
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Float
@@ -69,7 +68,11 @@ class Problem:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - a problem lives as long as its study
     def scaled(self, sharpness: float) -> tuple[AbstractLandscape, Float[np.ndarray, " dim"]]:
-        """Landscape and minimum with every Hessian eigenvalue multiplied."""
+        """Landscape and minimum with every Hessian eigenvalue multiplied.
+
+        Raises:
+            StudyError: when the landscape is a drift, which has no loss to rescale.
+        """
         if sharpness == 1:
             return self.landscape, self.theta
         if not isinstance(self.landscape, AbstractLoss):
@@ -94,10 +97,8 @@ class Problem:
 
     def neighbourhood(self, cell: Cell) -> Neighbourhood:
         """Hessian and noise of a cell, computed once for all cells that share them."""
-        finite = cell.dynamics == "minibatch_without_replacement"
-        return self._neighbourhood(
-            cell.sharpness, cell.dynamics, cell.batch_size if finite else 1
-        )
+        finite = cell.dynamics.startswith("minibatch_")
+        return self._neighbourhood(cell.sharpness, cell.dynamics, cell.batch_size if finite else 1)
 
     def escape(self, cell: Cell) -> Escape:
         """The escape problem of a cell."""
@@ -152,13 +153,19 @@ class Problem:
                 return Sublevel(size)
 
     def plan(self, quick: bool) -> list[Cell]:
-        """The cells of the study, in the order of its grid, each once."""
+        """The cells of the study, in the order of its grid, each once.
+
+        Raises:
+            StudyError: when there is none, or no size of a region gives the barrier asked for.
+        """
         cells: dict[str, Cell] = {}
         for grid in self.specification.grid:
             if quick and not grid.quick:
                 continue
             for cell in self._cells(grid, quick):
                 cells.setdefault(cell.identity, cell)
+        if not cells:
+            raise StudyError("every [[grid]] has quick = false, so --quick leaves no cell; drop it")
         return list(cells.values())
 
     def _cells(self, grid: Grid, quick: bool) -> list[Cell]:
@@ -186,9 +193,10 @@ class Problem:
         """Turn a barrier into a size, and patience into a cap on steps."""
         if not grid.size:
             # The barrier grows as the square of a length, and in proportion to a depth.
-            power = 1.0 if cell.region == "sublevel" else 0.5
-            unit = replace(cell, size=1.0)
-            cell = replace(cell, size=_rounded((cell.size / self._barrier(unit)) ** power))
+            # The loss of a shallow valley may never rise by 1, so its unit of depth is small.
+            unit, power = (1e-6, 1.0) if cell.region == "sublevel" else (1.0, 0.5)
+            ratio = cell.size / self._barrier(cell, unit)
+            cell = replace(cell, size=_rounded(unit * ratio**power))
         if cell.region in ("ball", "sublevel"):
             # In many dimensions such a prediction takes seconds; it is left to the cell itself.
             return cell
@@ -200,11 +208,19 @@ class Problem:
         patient = max(100.0, grid.patience * mean)
         return replace(cell, max_steps=int(min(grid.max_steps, _rounded(patient, 2))))
 
-    def _barrier(self, cell: Cell) -> float:
-        around = self.neighbourhood(cell)
-        escape = self.escape(cell)
-        stationary = local_covariance(escape, around)
-        groups, _ = measure_groups(escape, around, stationary, with_noise_correction=False)
+    def _barrier(self, wanted: Cell, size: float) -> float:
+        """Barrier of a cell with another size."""
+        cell = replace(wanted, size=size)
+        try:
+            around = self.neighbourhood(cell)
+            escape = self.escape(cell)
+            stationary = local_covariance(escape, around)
+            groups, _ = measure_groups(escape, around, stationary, with_noise_correction=False)
+        except EscapadeError as error:
+            raise StudyError(
+                f"barrier {wanted.size:g} gives no size for {cell.dynamics}, eta "
+                f"{cell.learning_rate:g}, B {cell.batch_size:g}, {cell.region}: {error}"
+            ) from error
         return groups.barrier
 
 
@@ -216,7 +232,12 @@ def build_landscape(specification: LandscapeSpecification, seed: int) -> Abstrac
         DataError: when the data cannot be loaded.
     """
     if specification.build is not None:
-        landscape = specification.build()
+        try:
+            landscape = specification.build()
+        except EscapadeError:
+            raise
+        except Exception as error:
+            raise StudyError(f"[landscape] build failed: {error!r}") from error
         if not isinstance(landscape, AbstractLandscape):
             raise StudyError(f"[landscape] build returned {landscape!r}, not a landscape")
         return landscape
@@ -234,7 +255,7 @@ def build_landscape(specification: LandscapeSpecification, seed: int) -> Abstrac
 
 def _network(
     specification: LandscapeSpecification, dataset: data.Dataset, seed: int
-) -> eqx.Module:
+) -> MLP | ConvolutionalNetwork:
     key = jax.random.key(seed)
     match specification.network:
         case "mlp":
@@ -255,14 +276,12 @@ def _network(
             return ConvolutionalNetwork(
                 shape, dataset.classes, specification.widths, specification.activation, key=key
             )
-    raise StudyError(
-        f"network is {specification.network!r}; choose mlp, logistic or convolutional"
-    )
+    raise StudyError(f"network is {specification.network!r}; choose mlp, logistic or convolutional")
 
 
 def find_study_minimum(specification: Specification, landscape: AbstractLandscape) -> Minimum:
-    """Train a network; polish the first known minimum of any other landscape."""
-    if not isinstance(landscape, Empirical):
+    """Polish the first known minimum; train a loss over examples that knows none."""
+    if not isinstance(landscape, Empirical) or len(landscape.minima):
         return find_minimum(landscape)
     training = specification.training
     return train(

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from escapade.precision import in_float64
 from escapade.study.cell import Cell
 from escapade.study.executors import in_threads, on_dask
 from escapade.study.problem import Problem, build_landscape, find_study_minimum
+from escapade.study.progress import StudyProgress
 from escapade.study.results import MinimumSummary, StudyResult
 from escapade.study.specification import Specification, load_specification
 from escapade.study.store import Store
@@ -26,24 +28,8 @@ from escapade.study.store import Store
 LIBRARIES = ("escapade", "jax", "jaxlib", "equinox", "numpy", "scipy")
 
 
-class StudyProgress:
-    """What a study tells while it runs; this one says nothing."""
-
-    def stage(self, message: str) -> None:
-        """A new stage begins."""
-
-    def planned(self, cells: list[Cell], finished: list[Cell]) -> None:
-        """The cells of the study, and those found finished."""
-
-    def cell_done(self, cell: Cell) -> None:
-        """A cell was computed and saved."""
-
-    def cell_failed(self, cell: Cell, error: Exception) -> None:
-        """A cell failed; the others go on."""
-
-
 def run_study(
-    specification: Specification | str,
+    specification: Specification | Path | str,
     folder: Path | str,
     *,
     quick: bool = False,
@@ -70,8 +56,8 @@ def run_study(
         StudyError: when the study is malformed, the folder cannot be used, or every cell failed.
         KeyboardInterrupt: on Ctrl-C, after stopping the cells that run.
     """
-    if isinstance(specification, str):
-        specification = load_specification(specification)
+    if not isinstance(specification, Specification):
+        specification = load_specification(str(specification))
     if workers is not None and workers < 1:
         raise InvalidArgument(f"workers is {workers}; give at least 1")
     progress = progress or StudyProgress()
@@ -104,14 +90,16 @@ def run_study(
     else:
         outcomes = in_threads(problem, missing, workers or os.cpu_count() or 1)
     failures: list[tuple[Cell, Exception]] = []
-    for cell, outcome in outcomes:
-        if isinstance(outcome, Exception):
-            failures.append((cell, outcome))
-            progress.cell_failed(cell, outcome)
-            continue
-        store.save_cell(outcome)
-        results[cell] = outcome
-        progress.cell_done(cell)
+    # An exception here must stop the workers now, not when its traceback is forgotten.
+    with closing(outcomes):
+        for cell, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                failures.append((cell, outcome))
+                progress.cell_failed(cell, outcome)
+                continue
+            store.save_cell(outcome)
+            results[cell] = outcome
+            progress.cell_done(cell)
     header = _header(specification, quick, command)
     store.save_header({**header, "seconds": round(time.time() - began, 1)}, cells)
     if failures and len(failures) == len(cells):
@@ -180,10 +168,11 @@ def _summary(problem: Problem, minimum: Minimum, seconds: float) -> MinimumSumma
 
 
 def _accuracy(problem: Problem) -> float:
-    if not problem.specification.landscape.data:
+    landscape = problem.landscape
+    if not (problem.specification.landscape.data and isinstance(landscape, Empirical)):
         return float("nan")
-    scores = in_float64(_scores, problem.landscape, problem.theta)
-    return float((scores.argmax(axis=1) == problem.landscape.data[1]).mean())
+    scores = in_float64(_scores, landscape, problem.theta)
+    return float((scores.argmax(axis=1) == landscape.data[1]).mean())
 
 
 def _scores(landscape: Empirical, theta: jax.Array) -> jax.Array:
@@ -194,9 +183,12 @@ def _describe(specification: Specification, landscape: AbstractLandscape) -> str
     if not isinstance(landscape, Empirical):
         return f"{type(landscape).__name__} in dimension {landscape.dim}"
     wanted = specification.landscape
+    size = f"{landscape.dim} parameters, {landscape.examples} examples"
+    if wanted.build is not None:
+        return f"own loss over examples, {size}, weight decay {landscape.weight_decay:g}"
     widths = "-".join(map(str, wanted.widths))
+    hidden = "" if wanted.network == "logistic" else f" ({widths} hidden, {wanted.activation})"
     return (
-        f"{wanted.network} ({widths} hidden, {wanted.activation}) on {wanted.data or 'own data'}, "
-        f"{landscape.dim} parameters, {landscape.examples} examples, {wanted.loss} with weight "
-        f"decay {wanted.weight_decay:g}"
+        f"{wanted.network}{hidden} on {wanted.data}, {size}, {wanted.loss} with weight decay "
+        f"{wanted.weight_decay:g}"
     ).replace("_", " ")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from escapade.errors import StudyError
 from escapade.study.cell import Cell
 from escapade.study.problem import Problem, build_landscape, find_study_minimum
-from escapade.study.specification import REGIONS, Grid, load_specification
+from escapade.study.specification import REGIONS, Grid, checked_grid, load_specification
 from escapade.theory import Diagnosis, Prediction, diagnose
 from escapade.theory import predict as predict_escape
 
@@ -24,7 +24,7 @@ def predict_single(
         The problem, the uniform prediction, the plain exponential law and the mechanism.
 
     Raises:
-        StudyError: when the study or the region is unknown.
+        StudyError: when the study or the region is unknown, or a number is not positive.
     """
     if region not in REGIONS:
         raise StudyError(f"region is {region!r}; choose one of {', '.join(REGIONS)}")
@@ -36,7 +36,7 @@ def predict_single(
         size=() if size is None else (size,),
         barrier=() if barrier is None else (barrier,),
     )
-    specification = replace(specification, grid=(grid,))
+    specification = replace(specification, grid=(checked_grid(grid, "predict"),))
     landscape = build_landscape(specification.landscape, specification.seed)
     minimum = find_study_minimum(specification, landscape)
     problem = Problem(specification, landscape, minimum.theta)

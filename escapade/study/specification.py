@@ -2,8 +2,11 @@
 
 import difflib
 import importlib.resources
+import math
 import runpy
 import tomllib
+import types
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -50,7 +53,8 @@ class Grid:
 
     `stiffness` is eta times the sharpness of the unscaled minimum, an alternative to
     `learning_rate`; `barrier` chooses the region's size so that b takes that value, an
-    alternative to `size`. Runs are capped at `patience` predicted mean exit times, and at `max_steps`.
+    alternative to `size`. Runs are capped at `patience` predicted mean exit times, and at
+    `max_steps`.
     """
 
     dynamics: tuple[str, ...] = ("minibatch",)
@@ -105,20 +109,27 @@ def load_specification(name_or_path: str) -> Specification:
     if path.suffix in (".toml", ".py"):
         if not path.is_file():
             raise StudyError(f"study file {path} does not exist")
-        text = path.read_text()
+        text = _read(path)
         content = _run_python(path) if path.suffix == ".py" else _parse(text, str(path))
         return _specification(content, text, str(path))
     known = builtin_studies()
     if name_or_path not in known:
         close = difflib.get_close_matches(name_or_path, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = f"did you mean {close[0]}? " if close else ""
         raise StudyError(
-            f"unknown study {name_or_path!r}{hint} Built-in studies: {', '.join(known)}; or give "
-            "the path of a .toml or .py file"
+            f"unknown study {name_or_path!r}; {hint}choose from {', '.join(known)}, or give the "
+            "path of a .toml or .py file"
         )
     resource = importlib.resources.files("escapade.study") / "builtin" / f"{name_or_path}.toml"
     text = resource.read_text()
     return _specification(_parse(text, name_or_path), text, name_or_path)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"study file {path} cannot be read as UTF-8 text: {error}") from error
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -131,7 +142,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 def _run_python(path: Path) -> dict[str, Any]:
     try:
         content = runpy.run_path(str(path)).get("study")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StudyError(f"study file {path} failed to run: {error!r}") from error
     if not isinstance(content, dict):
         raise StudyError(f"study file {path} must define `study`, a dictionary")
@@ -143,40 +154,68 @@ def _specification(content: dict[str, Any], text: str, where: str) -> Specificat
     grids = content.pop("grid", [])
     if not isinstance(grids, list) or not grids:
         raise StudyError(f"study {where} has no [[grid]]; give at least one block of cells")
-    landscape = _fill(
-        LandscapeSpecification, content.pop("landscape", {}), f"{where}: [landscape]"
-    )
+    landscape = _fill(LandscapeSpecification, content.pop("landscape", {}), f"{where}: [landscape]")
     training = _fill(TrainingSpecification, content.pop("training", {}), f"{where}: [training]")
     grid = tuple(
-        _checked(_fill(Grid, block, f"{where}: [[grid]] {number}"), f"{where}: [[grid]] {number}")
+        checked_grid(
+            _fill(Grid, block, f"{where}: [[grid]] {number}"), f"{where}: [[grid]] {number}"
+        )
         for number, block in enumerate(grids, 1)
     )
-    if not landscape.data and landscape.build is None:
-        raise StudyError(f"study {where}: [landscape] needs `data` (a data set) or `build`")
+    if bool(landscape.data) == (landscape.build is not None):
+        raise StudyError(
+            f"{where}: [landscape] needs either `data` (a data set) or `build` (a function)"
+        )
+    _check_numbers(training, ("learning_rate", "batch_size"), f"{where}: [training]")
     content.setdefault("name", Path(where).stem)
     content.setdefault("title", f"How fast does SGD leave this minimum? ({content['name']})")
     parts = {"landscape": landscape, "training": training, "grid": grid, "text": text}
-    return _fill(Specification, {**content, **parts}, where)
+    specification = _fill(Specification, {**content, **parts}, where)
+    if specification.seed < 0 or training.steps < 0:
+        raise StudyError(f"{where}: seed or [training] steps is negative; give 0 or more")
+    return specification
 
 
 def _fill(kind: type, content: dict[str, Any], where: str) -> Any:
     """Build a dataclass, turning lists and single values into tuples where tuples are meant."""
+    if not isinstance(content, dict):
+        raise StudyError(f"{where} is {content!r}; give a table of entries")
     known = {entry.name: entry for entry in fields(kind)}
     for name in content:
         if name not in known:
             raise StudyError(f"{where}: unknown entry {name!r}; known: {', '.join(known)}")
     values = {}
     for name, value in content.items():
-        if str(known[name].type).startswith("tuple["):
+        wanted = known[name].type
+        several = typing.get_origin(wanted) is tuple
+        if several:
             value = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+            wanted = typing.get_args(wanted)[0]
+        if not all(_is(entry, wanted) for entry in (value if several else (value,))):
+            kind_wanted = getattr(wanted, "__name__", str(wanted))
+            raise StudyError(f"{where}: {name} is {content[name]!r}; it must be {kind_wanted}")
         values[name] = value
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise StudyError(f"{where}: {error}") from error
+    return kind(**values)
 
 
-def _checked(grid: Grid, where: str) -> Grid:
+def _is(value: object, kind: Any) -> bool:
+    """Whether a value is of an annotated type; whole numbers are floats, truth values neither."""
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    allowed = tuple(typing.get_origin(one) or one for one in kinds)
+    if isinstance(value, bool):
+        return bool in allowed
+    return isinstance(value, (*allowed, int) if float in allowed else allowed)
+
+
+def checked_grid(grid: Grid, where: str) -> Grid:
+    """A block of cells whose entries are known and in range.
+
+    Raises:
+        StudyError: when one is not; the message begins with `where`.
+    """
+    for name in ("dynamics", "region", "batch_size", "sharpness"):
+        if not getattr(grid, name):
+            raise StudyError(f"{where}: {name} is empty; give at least one")
     for name, allowed in (("dynamics", DYNAMICS), ("region", REGIONS)):
         for value in getattr(grid, name):
             if value not in allowed:
@@ -186,12 +225,14 @@ def _checked(grid: Grid, where: str) -> Grid:
     for one, other in (("learning_rate", "stiffness"), ("size", "barrier")):
         if bool(getattr(grid, one)) == bool(getattr(grid, other)):
             raise StudyError(f"{where}: give either {one} or {other}")
-    for name in ("learning_rate", "stiffness", "batch_size", "sharpness", "size", "barrier"):
-        for value in getattr(grid, name):
-            if not (isinstance(value, (int, float)) and value > 0):
-                raise StudyError(f"{where}: {name} holds {value!r}; give positive numbers")
-    for name in ("replicas", "quick_replicas", "max_steps"):
-        value = getattr(grid, name)
-        if not (isinstance(value, int) and value > 0):
-            raise StudyError(f"{where}: {name} is {value!r}; give a positive whole number")
+    lists = ("learning_rate", "stiffness", "batch_size", "sharpness", "size", "barrier")
+    _check_numbers(grid, (*lists, "replicas", "quick_replicas", "max_steps", "patience"), where)
     return grid
+
+
+def _check_numbers(record: object, names: tuple[str, ...], where: str) -> None:
+    for name in names:
+        value = getattr(record, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not 0 < number < math.inf:
+                raise StudyError(f"{where}: {name} is {number!r}; give a positive number")

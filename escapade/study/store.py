@@ -26,6 +26,9 @@ from escapade.study.cell import Cell
 from escapade.study.results import CellResult, MinimumSummary
 from escapade.theory import Diagnosis, Groups, Prediction
 
+UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
+"""What reading a damaged file raises."""
+
 
 class Store:
     """A study's results folder."""
@@ -54,17 +57,17 @@ class Store:
             StudyError: when it holds the results of another study.
         """
         path = self.folder / "study.toml"
-        if path.is_file() and path.read_text() != specification:
+        if path.is_file() and path.read_text("utf-8") != specification:
             raise StudyError(
                 f"output folder {self.folder} holds the results of another study (or of an older "
                 "version of this one); give another with --out, or delete it"
             )
-        self._write(path, lambda target: target.write_text(specification))
+        self._write(path, lambda target: target.write_text(specification, "utf-8"))
 
     @property
     def specification(self) -> str:
         """Text of the study file."""
-        return (self.folder / "study.toml").read_text()
+        return (self.folder / "study.toml").read_text("utf-8")
 
     def save_cell(self, result: CellResult) -> None:
         """Write one finished cell, atomically."""
@@ -110,7 +113,7 @@ class Store:
                 exit_shares=shares,
                 silence=content["silence"],
             )
-        except (OSError, KeyError, ValueError, TypeError):
+        except UNREADABLE:
             return None
 
     def save_minimum(self, minimum: MinimumSummary) -> None:
@@ -127,16 +130,19 @@ class Store:
         self._write(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf"))
 
     def load_minimum(self) -> MinimumSummary | None:
-        """The minimum, or None when it has not been found yet."""
+        """The minimum, or None when it has not been found yet or its file is unreadable."""
         path = self.folder / "minimum.nc"
         if not path.is_file():
             return None
-        with xr.open_dataset(path, engine="h5netcdf") as opened:
-            dataset = opened.load()
-        scalars = json.loads(dataset.attrs["escapade_minimum"])
-        scalars["alignment"] = Alignment(**scalars["alignment"])
-        arrays = {str(name): np.asarray(value) for name, value in dataset.data_vars.items()}
-        return MinimumSummary(**arrays, **scalars)
+        try:
+            with xr.open_dataset(path, engine="h5netcdf") as opened:
+                dataset = opened.load()
+            content: dict[str, Any] = json.loads(dataset.attrs["escapade_minimum"])
+            content["alignment"] = Alignment(**content["alignment"])
+            content |= {str(name): np.asarray(value) for name, value in dataset.data_vars.items()}
+            return MinimumSummary(**content)
+        except UNREADABLE:
+            return None
 
     def save_header(self, header: dict[str, Any], cells: list[Cell]) -> None:
         """Write what the study is and which cells it plans."""
@@ -147,13 +153,16 @@ class Store:
         """What the study is and which cells it plans.
 
         Raises:
-            StudyError: when the folder holds no study.
+            StudyError: when the folder holds no study, or its study.json is damaged.
         """
         path = self.folder / "study.json"
         if not path.is_file():
             raise StudyError(f"{self.folder} holds no study; run `escapade study NAME` first")
-        header = json.loads(path.read_text())
-        return header, [Cell(**cell) for cell in header.pop("cells")]
+        try:
+            header = json.loads(path.read_text())
+            return header, [Cell(**cell) for cell in header.pop("cells")]
+        except UNREADABLE as error:
+            raise StudyError(f"{path} is damaged ({error}); run the study again") from error
 
     def _cell_path(self, cell: Cell) -> Path:
         return self.folder / "cells" / f"{cell.identity}.nc"
@@ -178,7 +187,7 @@ def _fields(record: Any) -> dict[str, Any]:
 
 
 def _groups(content: dict[str, Any]) -> Groups:
-    values = {
+    values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
     }
     return Groups(**values)

@@ -95,8 +95,8 @@ def parabola(parameters, example):
 
 
 def test_noise_correction_is_the_first_order_of_the_cumulant():
-    # Curvature 1 for all, skewed centres: the exact exponent solves mean exp(-p xi) = 1 for p = V'(x)
-    # with xi = x - c_i; to first order V = V_Gauss - integral of the third cumulant.
+    # Curvature 1 for all, skewed centres: the exact exponent solves mean exp(-p xi) = 1 for
+    # p = V'(x) with xi = x - c_i; to first order V = V_Gauss - integral of the third cumulant.
     rng = np.random.default_rng(1)
     centres = rng.gamma(4.0, size=64)
     centres = (centres - centres.mean()) / centres.std()

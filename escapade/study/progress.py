@@ -1,0 +1,80 @@
+"""What a study tells while it runs."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from escapade.errors import in_one_line
+from escapade.study.cell import Cell
+
+
+class StudyProgress:
+    """Receiver of a study's progress; this one says nothing."""
+
+    def stage(self, message: str) -> None:
+        """A new stage begins."""
+
+    def planned(self, cells: list[Cell], finished: list[Cell]) -> None:
+        """The cells of the study, and those found finished."""
+
+    def cell_done(self, cell: Cell) -> None:
+        """A cell was computed and saved."""
+
+    def cell_failed(self, cell: Cell, error: Exception) -> None:
+        """A cell failed; the others go on."""
+
+
+class ProgressBar(StudyProgress):
+    """Progress bar over cells, weighted by the steps each may take, with the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[cells]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.task = self.bar.add_task("starting", total=None, cells="")
+        self.total = self.done = self.failed = 0
+
+    def __enter__(self) -> "ProgressBar":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.stop()
+
+    def stage(self, message: str) -> None:
+        """A new stage begins."""
+        self.bar.update(self.task, description=message)
+
+    def planned(self, cells: list[Cell], finished: list[Cell]) -> None:
+        """The cells of the study, and those found finished."""
+        self.total, self.done = len(cells), len(finished)
+        self.bar.update(
+            self.task,
+            description="simulating",
+            total=sum(map(_work, cells)),
+            completed=sum(map(_work, finished)),
+            cells=f"{self.done}/{self.total} cells",
+        )
+
+    def cell_done(self, cell: Cell) -> None:
+        """A cell was computed and saved."""
+        self.done += 1
+        self.bar.update(self.task, advance=_work(cell), cells=f"{self.done}/{self.total} cells")
+
+    def cell_failed(self, cell: Cell, error: Exception) -> None:
+        """A cell failed; the others go on."""
+        self.failed += 1
+        self.bar.update(self.task, advance=_work(cell))
+        message = escape(in_one_line(error))
+        self.console.print(f"[red]cell failed:[/red] {cell}: {message}", soft_wrap=True)
+
+
+def _work(cell: Cell) -> float:
+    return float(cell.replicas * cell.max_steps)

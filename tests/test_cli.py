@@ -1,0 +1,351 @@
+"""The command line: what it teaches, what it answers, how it complains, with which exit code."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from escapade import cli
+from escapade.study import load_study
+
+TINY = """
+name = "tiny"
+[landscape]
+data = "breast_cancer"
+preprocessing = "paper"
+widths = [2]
+[training]
+steps = 200
+[[grid]]
+region = ["half_space"]
+stiffness = [0.2]
+batch_size = [16]
+barrier = [1.5]
+replicas = 32
+"""
+
+WELL = """
+from escapade import landscapes
+study = {{
+    "landscape": {{"build": landscapes.DoubleWell}},
+    "grid": [{{
+        "dynamics": {dynamics}, "learning_rate": 0.05, "batch_size": 4, "size": [0.15, 0.2],
+        "replicas": 16, "quick": {quick}, "quick_replicas": 8,
+    }}],
+}}
+"""
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command line in an empty folder: exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["escapade", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        printed = capsys.readouterr()
+        return left.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def refused(run):
+    """Run a command that must be refused in one line, and give that line."""
+
+    def refused(*arguments):
+        code, out, errors = run(*arguments)
+        assert code == 2
+        assert out == ""
+        assert "Traceback" not in errors
+        (line,) = (line for line in errors.splitlines() if line.startswith("error: "))
+        # A progress bar may have been drawn before; nothing comes after.
+        assert errors.rstrip().endswith(line)
+        return line
+
+    return refused
+
+
+def well(folder, dynamics=("gaussian",), quick=True):
+    path = folder / "well.py"
+    path.write_text(WELL.format(dynamics=dynamics, quick=quick))
+    return path
+
+
+def words(text):
+    """Text without boxes and line breaks."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+
+
+# What it teaches
+
+
+def test_help_says_where_to_begin(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "escapade study digits --quick" in words(out)
+    for command in ("study", "report", "predict", "data"):
+        assert f" {command} " in words(out)
+
+
+def test_help_of_study_shows_the_format_and_the_format_is_right(run, tmp_path):
+    code, out, _ = run("study", "--help")
+    assert code == 0
+    for option in ("--quick", "--out", "--workers", "--scheduler"):
+        assert option in words(out)
+    # The example in the help is a study.
+    lines = cli.study.__doc__.split("TOML file:")[1].splitlines()
+    (tmp_path / "example.toml").write_text("\n".join(line.strip() for line in lines))
+    from escapade.study import load_specification
+
+    study = load_specification(str(tmp_path / "example.toml"))
+    assert study.name == "mine"
+    assert study.grid[0].barrier == (3.0, 5.0)
+
+
+@pytest.mark.parametrize("command", ["report", "predict", "data"])
+def test_every_command_has_help(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+def test_without_a_command_help_is_shown(run):
+    code, out, errors = run()
+    assert code == 2
+    assert "escapade study digits --quick" in words(out + errors)
+
+
+# How it complains
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("study", "digits", "--nope"), "--nope"),
+        (("study",), "name"),
+        (("sutdy", "digits"), "sutdy"),
+        (("study", "digits", "--workers", "0"), "--workers"),
+        (("predict", "digits", "-b", "64", "--size", "1"), "--learning-rate"),
+        (("predict", "digits", "-e", "fast", "-b", "64", "--size", "1"), "fast"),
+    ],
+)
+def test_wrong_usage_is_explained(run, arguments, wanted):
+    code, _, errors = run(*arguments)
+    assert code == 2
+    assert wanted in errors
+    assert "Traceback" not in errors
+
+
+def test_the_console_script_refuses_in_one_line(tmp_path):
+    script = Path(sys.executable).with_name("escapade")
+    if not script.is_file():
+        pytest.skip(f"{script} is not installed")
+    arguments = [script, "study", "digit"]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: unknown study 'digit'; did you mean digits?")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("study", "none.toml"), "none.toml does not exist"),
+        (("data", "digit"), "did you mean 'digits'"),
+        (("data", "digits", "--path", "x"), "path='x'"),
+        (("data", "avila", "--path", "none.zip"), "none.zip"),
+        (("report", "none"), "none holds no study"),
+        (("report", "."), ". holds no study"),
+        (("predict", "digits", "-e", "0.1", "-b", "64"), "either --size or --barrier"),
+        (
+            ("predict", "digits", "-e", "0.1", "-b", "64", "--size", "1", "--barrier", "2"),
+            "either --size or --barrier",
+        ),
+        (("predict", "digit", "-e", "0.1", "-b", "64", "--size", "1"), "did you mean digits?"),
+        (("predict", "digits", "-e", "-1", "-b", "64", "--size", "1"), "learning_rate is -1"),
+        (("predict", "digits", "-e", "0.1", "-b", "64", "--barrier", "-3"), "barrier is -3"),
+        (("predict", "digits", "-e", "0.1", "-b", "0", "--barrier", "3"), "batch_size is 0"),
+        (
+            ("predict", "digits", "-e", "1", "-b", "4", "--size", "1", "--region", "basin"),
+            "region is 'basin'; choose one of slab, half_space",
+        ),
+    ],
+)
+def test_mistakes_are_refused_in_one_line(refused, arguments, wanted):
+    assert wanted in refused(*arguments)
+
+
+def test_messages_of_several_lines_are_told_in_one(refused, tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "from escapade import landscapes\n"
+        "from escapade.errors import InvalidArgument\n"
+        "def build():\n"
+        "    raise InvalidArgument('first [b]line[/b]\\nsecond line')\n"
+        "study = {'landscape': {'build': build}, 'grid': [{'stiffness': 1, 'size': 1}]}\n"
+    )
+    assert "first [b]line[/b] second line" in refused("study", "bad.py")
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused(refused, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = refused("study", well(tmp_path), "--out", "file/below")
+    assert "file/below cannot be written" in line
+
+
+def test_ctrl_c_has_its_own_code(run, monkeypatch, tmp_path):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("escapade.study.run_study", interrupt)
+    code, _, errors = run("study", well(tmp_path))
+    assert code == 130
+    assert "interrupted; finished cells are saved" in errors
+    assert "Traceback" not in errors
+
+
+# Data
+
+
+def test_data_are_listed(run):
+    code, out, _ = run("data")
+    assert code == 0
+    for name in ("digits", "avila", "breast_cancer"):
+        assert name in out
+
+
+def test_data_are_loaded_and_described(run):
+    code, out, _ = run("data", "digits")
+    assert code == 0
+    assert "1797 examples, 64 features, 10 classes" in words(out)
+    assert "Alpaydin" in out
+
+
+def test_avila_is_loaded_from_a_local_copy(run, avila_archive):
+    code, out, _ = run("data", "avila", "--path", avila_archive)
+    assert code == 0
+    assert "10430 examples" in words(out)
+
+
+# Studies
+
+
+def test_a_study_of_a_python_file_reports(run, tmp_path):
+    code, out, errors = run("study", well(tmp_path), "--workers", "1")
+    assert code == 0, errors
+    folder = tmp_path / "results" / "well"
+    result = load_study(folder)
+    assert [cell.sample.replicas for cell in result.cells] == [16, 16]
+    for cell in result.cells:
+        row = next(line for line in out.splitlines() if str(cell.cell) in line)
+        assert f"{cell.sample.mean:.4g} (" in row
+        assert f"{cell.prediction.mean:.4g}" in row
+        assert f"{cell.sample.mean / cell.prediction.mean:.2f}" in row
+        assert cell.diagnosis.mechanism in row
+    assert "report: results/well/report.html" in out
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert "2/2 cells" in errors
+    # Run again, it finds everything done; the quick study has a folder of its own.
+    code, again, _ = run("study", well(tmp_path), "--workers", "1")
+    assert (code, again) == (0, out)
+    code, out, _ = run("study", well(tmp_path), "--quick", "--out", "elsewhere")
+    assert code == 0
+    assert {cell.sample.replicas for cell in load_study("elsewhere").cells} == {8}
+    assert load_study("elsewhere").quick
+
+
+def test_a_failing_cell_is_reported_and_gives_exit_code_1(run, tmp_path):
+    path = well(tmp_path, dynamics=("minibatch", "gaussian"))
+    code, out, errors = run("study", path, "--out", "out", "--workers", "1")
+    assert code == 1
+    failed = [line for line in errors.splitlines() if line.startswith("cell failed: ")]
+    assert len(failed) == 2
+    for line, size in zip(failed, ("0.15", "0.2"), strict=True):
+        assert f"minibatch, eta 0.05, B 4, slab {size}: " in line
+        assert "MinibatchSGD needs a loss over examples" in line
+    assert "2 of 4 cells are not finished" in out
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert len(load_study("out").cells) == 2
+
+
+def test_a_study_in_which_every_cell_fails_is_refused(refused, tmp_path):
+    path = well(tmp_path, dynamics=("minibatch",))
+    assert "every cell failed; the first, minibatch" in refused_after_cells(
+        refused, "study", path, "--out", "out"
+    )
+
+
+def refused_after_cells(refused, *arguments):
+    return refused(*arguments, "--workers", "1")
+
+
+def test_a_quick_study_without_cells_is_refused(refused, tmp_path):
+    path = well(tmp_path, quick=False)
+    assert "--quick leaves no cell" in refused("study", path, "--quick")
+
+
+def test_replicas_that_all_diverge_are_shown(run, tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "import jax.numpy as jnp\n"
+        "from escapade import landscapes\n"
+        "def loss(x):\n"
+        "    return 0.5 * x[0] ** 2 + 0 * jnp.sqrt(1 - x[0] ** 2)\n"
+        "def build():\n"
+        "    return landscapes.Function(loss, 1, minima=[[0.0]])\n"
+        "study = {'landscape': {'build': build}, 'grid': [{'dynamics': 'gaussian', 'size': 50,\n"
+        "    'learning_rate': 0.5, 'batch_size': 0.01, 'replicas': 8, 'max_steps': 500}]}\n"
+    )
+    code, out, errors = run("study", "bad.py", "--workers", "1")
+    assert code == 0, errors
+    assert "all diverged" in out
+
+
+# One network for the rest
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("network")
+    (folder / "tiny.toml").write_text(TINY)
+    return folder
+
+
+def test_a_network_is_studied_predicted_and_reported_again(run, refused, network, tmp_path):
+    code, _, errors = run("study", network / "tiny.toml", "--out", "out", "--workers", "1")
+    assert code == 0, errors
+    (cell,) = load_study("out").cells
+    options = ("-e", cell.cell.learning_rate, "-b", 16, "--region", "half_space")
+    for choice in (("--barrier", 1.5), ("--size", cell.cell.size)):
+        code, out, errors = run("predict", network / "tiny.toml", *options, *choice)
+        assert code == 0, errors
+        assert str(cell.cell) in out
+        assert str(cell.prediction) in out
+        assert str(cell.exponential_law) in out
+        assert f"mechanism {cell.diagnosis.mechanism}" in out
+
+    page = tmp_path / "out" / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    shutil.rmtree(tmp_path / "out" / "figures")
+    code, out, _ = run("report", "out")
+    assert code == 0
+    assert str(cell.cell) in out
+    assert "report: out/report.html" in out
+    assert page.stat().st_size == pytest.approx(len(before), rel=0.01)
+    assert any((tmp_path / "out" / "figures").glob("*.png"))
+    # An unfinished study has a report as well.
+    for path in (tmp_path / "out" / "cells").iterdir():
+        path.unlink()
+    code, out, _ = run("report", "out")
+    assert code == 0
+    assert "1 of 1 cells are not finished" in out
