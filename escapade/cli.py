@@ -129,9 +129,9 @@ def predict(
             name, learning_rate, batch_size, region, size, barrier
         )
     _console.print(f"[bold]{cell}[/bold]")
-    _console.print(str(prediction), highlight=False)
-    _console.print(str(law), highlight=False)
-    _console.print(f"[bold]mechanism[/bold] {diagnosis}", highlight=False)
+    # Not as markup, which would swallow the brackets of E[nu].
+    for said in (prediction, law, f"mechanism {diagnosis}"):
+        _console.print(str(said), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command(name="data")
@@ -158,14 +158,14 @@ def show_data(
     options = {} if path is None else {"path": str(path)}
     dataset = data.load(name, **options)
     _console.print(dataset)
-    _console.print(dataset.source)
+    _console.print(dataset.source, markup=False, soft_wrap=True)
 
 
 def main() -> None:
     """Run the command line; an expected error is one line, not a traceback."""
     try:
         # Outside standalone mode typer returns the code of `typer.Exit`, and 130 for Ctrl-C.
-        code = app(standalone_mode=False)
+        code = app(prog_name="escapade", standalone_mode=False)
     except EscapadeError as error:
         _errors.print(f"[bold red]error:[/bold red] {escape(in_one_line(error))}", soft_wrap=True)
         code = 2
@@ -198,7 +198,7 @@ def _write_and_show(result: "StudyResult", folder: Path) -> None:
     unfinished = result.planned - len(result.cells)
     if unfinished:
         _console.print(f"[yellow]{unfinished} of {result.planned} cells are not finished[/yellow]")
-    _console.print(f"report: [bold]{page}[/bold]")
+    _console.print(f"report: {page}", markup=False, soft_wrap=True)
 
 
 def _summary(result: "StudyResult") -> Table:

@@ -1,7 +1,6 @@
 """The result of simulating an ensemble of replicas until each leaves the region."""
 
 import html
-from collections.abc import Sequence
 from functools import cached_property
 
 import equinox as eqx
@@ -126,6 +125,14 @@ class ExitSample(eqx.Module):
     def kaplan_meier(self, confidence: float = 0.95) -> statistics.SurvivalCurve:
         """The survival curve with its limits; see :func:`statistics.kaplan_meier`."""
         return statistics.kaplan_meier(*self._data, confidence=confidence)
+
+    @property
+    def restricted_mean(self) -> statistics.Estimate:
+        """Kaplan-Meier mean up to the last step observed, assuming no law, with standard error.
+
+        Equals `mean` without censoring, and is a lower bound of it otherwise.
+        """
+        return statistics.restricted_mean(*self._data)
 
     def survival(
         self, t: int | float | Real[np.ndarray, "..."]
@@ -311,43 +318,6 @@ class ExitSample(eqx.Module):
     @cached_property
     def _variation(self) -> statistics.Estimate:
         return statistics.coefficient_of_variation(*self._data)
-
-
-def concatenate(samples: Sequence[ExitSample]) -> ExitSample:
-    """Join samples of one escape problem into one.
-
-    The samples must be independent: no replica may be in two of them. Wall times add up, the
-    largest ``max_steps`` is kept, and different engines or keys are listed.
-
-    Raises:
-        InvalidArgument: if there is no sample, or they differ in start or precision.
-    """
-    if not samples:
-        raise InvalidArgument("samples is empty; give at least one ExitSample")
-    first = samples[0]
-    for other in samples[1:]:
-        if not np.array_equal(other.start, first.start):
-            raise InvalidArgument(
-                f"samples start from {first.start} and {other.start}; join only samples of the "
-                "same escape problem"
-            )
-        if other.precision != first.precision:
-            raise InvalidArgument(
-                f"samples have precision {first.precision} and {other.precision}; join only "
-                "samples computed in the same precision"
-            )
-    return ExitSample(
-        times=np.concatenate([sample.times for sample in samples]),
-        censored=np.concatenate([sample.censored for sample in samples]),
-        diverged=np.concatenate([sample.diverged for sample in samples]),
-        exit_points=np.concatenate([sample.exit_points for sample in samples]),
-        start=first.start,
-        max_steps=max(sample.max_steps for sample in samples),
-        seconds=sum(sample.seconds for sample in samples),
-        precision=first.precision,
-        engine=", ".join(dict.fromkeys(sample.engine for sample in samples)),
-        key=", ".join(dict.fromkeys(sample.key for sample in samples)),
-    )
 
 
 def _readable(steps: float) -> str:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from escapade.errors import Diverged, InvalidArgument
 from escapade.exits import statistics
-from escapade.exits.sample import ExitSample, concatenate
+from escapade.exits.sample import ExitSample
 
 
 def sample_of(times, censored=None, diverged=None, **others):
@@ -236,30 +236,6 @@ def test_from_xarray_names_what_is_missing(mixed):
 # ---- joining and refusing ---------------------------------------------------------------------
 
 
-def test_concatenate(mixed):
-    other = sample_of([20], engine="torch", key="8", seconds=0.5, max_steps=2000)
-    joined = concatenate([mixed, other])
-    np.testing.assert_array_equal(joined.times, [100, 250, 400, 1000, 40, 20])
-    np.testing.assert_array_equal(joined.censored, [0, 0, 0, 1, 0, 0])
-    np.testing.assert_array_equal(joined.diverged, [0, 0, 0, 0, 1, 0])
-    np.testing.assert_array_equal(joined.exit_points[-1], [3, 0])
-    assert (joined.max_steps, joined.seconds) == (2000, 2.0)
-    assert (joined.engine, joined.key) == ("jax, torch", "7, 8")
-    assert joined.mean == 1770 / 4
-    assert_same(mixed, concatenate([mixed]))
-
-
-@pytest.mark.parametrize("change", [{"start": np.zeros(2)}, {"precision": "float32"}])
-def test_concatenate_refuses_different_problems(mixed, change):
-    with pytest.raises(InvalidArgument, match=next(iter(change))):
-        concatenate([mixed, sample_of([20], **change)])
-
-
-def test_concatenate_refuses_nothing():
-    with pytest.raises(InvalidArgument, match="samples is empty"):
-        concatenate([])
-
-
 @pytest.mark.parametrize(
     ("change", "name"),
     [
@@ -284,3 +260,13 @@ def test_a_sample_is_immutable_and_a_pytree(mixed):
     with pytest.raises(dataclasses.FrozenInstanceError):
         mixed.times = np.array([1])
     assert_same(mixed, jax.tree.map(lambda leaf: leaf, mixed))
+
+
+def test_restricted_mean_assumes_no_law(mixed):
+    known = statistics.restricted_mean(
+        mixed.times[~mixed.diverged], mixed.censored[~mixed.diverged]
+    )
+    assert mixed.restricted_mean == known
+    plain = sample_of([3, 5, 10])
+    assert plain.restricted_mean.value == pytest.approx(6.0)
+    assert plain.mean == pytest.approx(6.0)
