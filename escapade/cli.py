@@ -184,9 +184,8 @@ def main() -> None:
 
 
 def _one_thread_per_computation() -> None:
-    """Cells run side by side, one thread each: XLA and BLAS threads would only get in the way."""
-    for variable in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
+    """Cells run side by side: XLA, which reads this when it starts, is to use one thread each."""
+    os.environ.setdefault("NPROC", "1")
 
 
 def _write_and_show(result: "StudyResult", folder: Path) -> None:

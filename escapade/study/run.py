@@ -5,12 +5,14 @@ import os
 import platform
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from escapade.errors import InvalidArgument, StudyError
 from escapade.landscape import AbstractLandscape, Empirical
@@ -67,14 +69,15 @@ def run_study(
 
     progress.stage("loading the landscape")
     landscape = build_landscape(specification.landscape, specification.seed)
-    summary = store.load_minimum()
+    origin = _origin(specification)
+    summary = store.load_minimum(origin)
     if summary is None:
         progress.stage("finding the minimum")
         minimum = find_study_minimum(specification, landscape)
         seconds = time.time() - began
         problem = Problem(specification, landscape, minimum.theta)
         summary = _summary(problem, minimum, seconds)
-        store.save_minimum(summary)
+        store.save_minimum(summary, origin)
     problem = Problem(specification, landscape, summary.theta)
 
     progress.stage("planning the cells")
@@ -90,8 +93,9 @@ def run_study(
     else:
         outcomes = in_threads(problem, missing, workers or os.cpu_count() or 1)
     failures: list[tuple[Cell, Exception]] = []
-    # An exception here must stop the workers now, not when its traceback is forgotten.
-    with closing(outcomes):
+    # An exception here must stop the workers now, not when its traceback is forgotten. Cells run
+    # side by side: linear algebra with threads of its own would take four times as long.
+    with closing(outcomes), threadpool_limits(1):
         for cell, outcome in outcomes:
             if isinstance(outcome, Exception):
                 failures.append((cell, outcome))
@@ -129,6 +133,15 @@ def load_study(folder: Path | str) -> StudyResult:
         provenance=header,
         specification=store.specification,
     )
+
+
+def _origin(specification: Specification) -> str:
+    """What the minimum and the random numbers depend on, but for a function of the user's.
+
+    A specification made or changed in Python need not agree with its text.
+    """
+    landscape = replace(specification.landscape, build=None)
+    return f"seed {specification.seed}, {landscape}, {specification.training}"
 
 
 def _header(specification: Specification, quick: bool, command: str) -> dict[str, Any]:

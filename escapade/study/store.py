@@ -116,21 +116,25 @@ class Store:
         except UNREADABLE:
             return None
 
-    def save_minimum(self, minimum: MinimumSummary) -> None:
-        """Write the minimum, atomically."""
+    def save_minimum(self, minimum: MinimumSummary, origin: str) -> None:
+        """Write the minimum and what it was found from, atomically."""
         content = asdict(minimum)
         content["alignment"] = _fields(minimum.alignment)
         arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
         scalars = {name: value for name, value in content.items() if name not in arrays}
         dataset = xr.Dataset(
             {name: ("direction", value) for name, value in arrays.items()},
-            attrs={"escapade_minimum": json.dumps(scalars)},
+            attrs={"escapade_minimum": json.dumps(scalars), "escapade_origin": origin},
         )
         path = self.folder / "minimum.nc"
         self._write(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf"))
 
-    def load_minimum(self) -> MinimumSummary | None:
-        """The minimum, or None when it has not been found yet or its file is unreadable."""
+    def load_minimum(self, origin: str | None = None) -> MinimumSummary | None:
+        """The minimum, or None when it has not been found yet or its file is unreadable.
+
+        Raises:
+            StudyError: when an origin is given, and it was found from another.
+        """
         path = self.folder / "minimum.nc"
         if not path.is_file():
             return None
@@ -140,9 +144,16 @@ class Store:
             content: dict[str, Any] = json.loads(dataset.attrs["escapade_minimum"])
             content["alignment"] = Alignment(**content["alignment"])
             content |= {str(name): np.asarray(value) for name, value in dataset.data_vars.items()}
-            return MinimumSummary(**content)
+            minimum = MinimumSummary(**content)
         except UNREADABLE:
             return None
+        found_from = dataset.attrs.get("escapade_origin", origin)
+        if origin is not None and found_from != origin:
+            raise StudyError(
+                f"output folder {self.folder} holds results for {found_from}, not for {origin}; "
+                "give another folder"
+            )
+        return minimum
 
     def save_header(self, header: dict[str, Any], cells: list[Cell]) -> None:
         """Write what the study is and which cells it plans."""

@@ -20,7 +20,7 @@ from escapade.data import load
 from escapade.errors import InvalidArgument, StudyError
 from escapade.landscape import Empirical
 from escapade.study import load_specification, load_study, run_study
-from escapade.study.specification import LandscapeSpecification
+from escapade.study.specification import LandscapeSpecification, TrainingSpecification
 
 
 def files(folder):
@@ -310,6 +310,24 @@ def test_a_folder_of_another_study_is_left_alone(network, tmp_path):
         run_study(other, again)
     assert str(again) in str(caught.value)
     assert files(again) == files(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"training": TrainingSpecification(steps=3)}, {"landscape": None}],
+    ids=str,
+)
+def test_a_specification_changed_in_python_is_another_study(well, tmp_path, change, same):
+    # Its text has not changed, but its exits would have.
+    specification = well(barrier=(1.0,))
+    first = run_study(specification, tmp_path, workers=1)
+    if "landscape" in change:
+        change = {"landscape": replace(specification.landscape, weight_decay=0.1)}
+    with pytest.raises(StudyError, match=f"{tmp_path} holds results for seed 0, "):
+        run_study(replace(specification, **change), tmp_path)
+    same(load_study(tmp_path), first)
+    # Other cells of the same study are welcome.
+    assert len(run_study(well(barrier=(1.0, 1.5)), tmp_path, workers=1).cells) == 2
 
 
 def test_a_folder_that_cannot_be_written_is_named(well, tmp_path):

@@ -148,8 +148,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, results, 
 def test_a_damaged_minimum_is_to_be_found_again(network, tmp_path, same):
     store = Store(tmp_path)
     assert store.load_minimum() is None
-    store.save_minimum(network[2].minimum)
+    store.save_minimum(network[2].minimum, "here")
     same(store.load_minimum(), network[2].minimum)
+    same(store.load_minimum("here"), network[2].minimum)
+    with pytest.raises(StudyError, match="holds results for here, not for there"):
+        store.load_minimum("there")
     path = tmp_path / "minimum.nc"
     path.write_bytes(path.read_bytes()[:3000])
     assert store.load_minimum() is None
