@@ -11,7 +11,7 @@ from escapade.report import formats, svg, table, words
 from escapade.report.figures.regimes import BARRIER
 from escapade.report.reading import TOLERANCE, Reading, read_all
 from escapade.study.results import StudyResult
-from escapade.theory.diagnose import SHELL
+from escapade.theory.groups import SHELL
 
 HEADINGS = {
     "agreement": "Measured against predicted mean exit time",

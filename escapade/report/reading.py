@@ -7,7 +7,7 @@ import numpy as np
 from escapade.report import formats
 from escapade.study.cell import Cell
 from escapade.study.results import CellResult, StudyResult
-from escapade.theory.diagnose import SHELL
+from escapade.theory.groups import SHELL
 
 TOLERANCE = 0.15
 """Measured and predicted count as equal when their ratio lies within 1 -+ this."""

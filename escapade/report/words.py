@@ -10,7 +10,7 @@ from escapade.report import formats
 from escapade.report.figures.regimes import BARRIER
 from escapade.report.reading import FAILS, HOLDS, TOLERANCE, Reading, read_all
 from escapade.study.results import StudyResult
-from escapade.theory.diagnose import SHELL
+from escapade.theory.groups import SHELL
 
 CENSORED = 0.10
 """Share of censored replicas from which a mean leans on the exponential law."""

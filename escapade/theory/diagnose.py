@@ -16,12 +16,9 @@ from escapade.landscape.descent import roll
 from escapade.minimum import Neighbourhood
 from escapade.minimum import neighbourhood as measure_neighbourhood
 from escapade.precision import in_float64
-from escapade.theory.groups import local_covariance, measure_groups
+from escapade.theory.groups import SHELL, local_covariance, measure_groups
 from escapade.theory.predict import predict
 from escapade.theory.prediction import Diagnosis, Groups, Prediction
-
-SHELL = 0.25
-"""Mean squared distance, in units of the region's size squared, from which exits are diffusive."""
 
 DRIFT = 0.5
 """Noise-induced shift, as a share of the distance to the boundary, from which exits drift."""

@@ -12,6 +12,9 @@ from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.steepness.local import minimum_over_boundary, quasipotential
 from escapade.theory.prediction import Groups
 
+SHELL = 0.25
+"""Mean squared distance, in units of the region's size squared, from which exits are diffusive."""
+
 RAYS = 8
 """Directions searched on each side for the boundary of a region without closed form."""
 

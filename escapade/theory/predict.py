@@ -11,7 +11,7 @@ from escapade.minimum import Neighbourhood
 from escapade.minimum import neighbourhood as measure_neighbourhood
 from escapade.minimum.lyapunov import horizon_covariance
 from escapade.region.forms import LinearForm, QuadraticForm
-from escapade.theory.groups import local_covariance, measure_groups
+from escapade.theory.groups import SHELL, local_covariance, measure_groups
 from escapade.theory.prediction import Groups, Prediction
 from escapade.theory.uniform import continuous_mean_exit_time, uniform_mean_exit_time
 
@@ -132,9 +132,9 @@ def _regime(groups: Groups) -> list[str]:
     return [
         _line(groups.barrier >= 2, f"exit over a barrier: b = {groups.barrier:.3g} (at least 2)"),
         _line(
-            groups.shell_ratio <= 0.25,
+            groups.shell_ratio <= SHELL,
             "the region lies outside the typical shell: mean squared distance over size squared "
-            f"is {groups.shell_ratio:.2g} (at most 0.25)",
+            f"is {groups.shell_ratio:.2g} (at most {SHELL:g})",
         ),
         _line(groups.stiffness < 2, f"stable step: eta lambda_max = {groups.stiffness:.3g} (< 2)"),
     ]

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from escapade.report.figures import style
 from escapade.report.reading import DYNAMICS, Reading, read_all
 from escapade.study.results import StudyResult
-from escapade.theory.diagnose import SHELL
+from escapade.theory.groups import SHELL
 
 BARRIER = 4.0
 """Barrier from which the exponential law can be expected."""
