@@ -69,12 +69,16 @@ class MinibatchSGD(AbstractDynamics):
     def noise_covariance(
         self, landscape: AbstractLandscape, theta: Float[np.ndarray, " dim"]
     ) -> Float[np.ndarray, "dim dim"]:
-        """Covariance of one example's gradient; times (N - B) / (N - 1) for fresh subsets."""
+        """Covariance of one example's gradient, times the `finite_population_factor`."""
         covariance = EmpiricalNoise().covariance(landscape, theta)
+        return covariance * self.finite_population_factor(landscape)
+
+    def finite_population_factor(self, landscape: AbstractLandscape) -> float:
+        """Share of the variance left by drawing distinct examples, (N - B) / (N - 1); or one."""
         if self.sampling == "with_replacement":
-            return covariance
+            return 1.0
         examples = _over_examples(landscape).examples
-        return covariance * (examples - self.batch_size) / max(examples - 1, 1)
+        return (examples - self.batch_size) / max(examples - 1, 1)
 
     def examples_per_tick(self, landscape: AbstractLandscape) -> int:
         """One minibatch."""

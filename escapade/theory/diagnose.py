@@ -151,9 +151,7 @@ def _mean_square_growth(escape: Escape, around: Neighbourhood) -> float:
         _example_curvatures, landscape, escape.minimum, around.sharpest_direction
     )
     variance = curvatures.var() / dynamics.batch_size
-    if dynamics.sampling != "with_replacement":
-        examples = landscape.examples
-        variance *= (examples - dynamics.batch_size) / max(examples - 1, 1)
+    variance *= dynamics.finite_population_factor(landscape)
     rate = dynamics.learning_rate
     return float((1 - rate * curvatures.mean()) ** 2 + rate**2 * variance)
 
