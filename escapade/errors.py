@@ -37,6 +37,10 @@ class Diverged(EscapadeError):
     """A run produced NaN or infinity."""
 
 
+class NotConverged(EscapadeError):
+    """An iterative solver did not reach its tolerance; no unconverged number is returned."""
+
+
 class DataError(EscapadeError):
     """A data file is missing, corrupt, truncated or not the file it should be."""
 

@@ -45,6 +45,15 @@ class AbstractNoise(eqx.Module):
             Unsupported: when the landscape cannot provide it.
         """
 
+    def variance(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        direction: Float[Array, " dim"],
+    ) -> Float[Array, ""]:
+        """``d^T C(theta) d`` along a JAX vector d: smooth in both, for derivatives of any order."""
+        return jnp.vdot(direction, self._covariance(landscape, theta) @ direction)
+
     def spread(
         self,
         landscape: AbstractLandscape,

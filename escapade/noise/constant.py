@@ -33,6 +33,15 @@ class Isotropic(AbstractNoise):
     ) -> Float[Array, "dim dim"]:
         return self.scale * jnp.eye(landscape.dim, dtype=theta.dtype)
 
+    def variance(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        direction: Float[Array, " dim"],
+    ) -> Float[Array, ""]:
+        """``scale |d|^2``."""
+        return self.scale * jnp.vdot(direction, direction)
+
     def normals(self, landscape: AbstractLandscape) -> int:
         """One normal per parameter."""
         return landscape.dim

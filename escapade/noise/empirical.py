@@ -20,6 +20,16 @@ class Empirical(AbstractNoise):
         centred = gradients - jnp.mean(gradients, axis=0)
         return centred.T @ centred / centred.shape[0]
 
+    def variance(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        direction: Float[Array, " dim"],
+    ) -> Float[Array, ""]:
+        """Variance over the examples of the slope of the loss along d: one forward pass."""
+        losses = _over_examples(landscape).example_losses
+        return jnp.var(jax.jvp(losses, (theta,), (direction,))[1])
+
     def normals(self, landscape: AbstractLandscape) -> int:
         """One normal per example."""
         return _over_examples(landscape).examples

@@ -1,6 +1,7 @@
 """Noise proportional to the Hessian, the paper's C = H."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -35,6 +36,19 @@ class HessianProportional(AbstractNoise):
     ) -> Float[Array, "dim dim"]:
         factor = self._factor(landscape, theta)
         return factor @ factor.T
+
+    def variance(
+        self,
+        landscape: AbstractLandscape,
+        theta: Float[Array, " dim"],
+        direction: Float[Array, " dim"],
+    ) -> Float[Array, ""]:
+        """``c d^T H d`` by one Hessian-vector product.
+
+        Without the positive part, which is not smooth: negative where H is, along d, negative.
+        """
+        curved = jax.jvp(landscape._gradient, (theta,), (direction,))[1]
+        return self.c * jnp.vdot(direction, curved)
 
     def normals(self, landscape: AbstractLandscape) -> int:
         """One normal per parameter."""
