@@ -2,6 +2,7 @@
 
 from escapade.report.figures import (
     agreement,
+    easiest_path,
     exit_directions,
     mean_against_barrier,
     mean_against_noise_scale,
@@ -9,11 +10,15 @@ from escapade.report.figures import (
     spectrum,
     survival,
 )
+from escapade.report.figures.instanton import instanton_directions, instanton_map
 from escapade.report.write import write_report
 
 __all__ = [
     "agreement",
+    "easiest_path",
     "exit_directions",
+    "instanton_directions",
+    "instanton_map",
     "mean_against_barrier",
     "mean_against_noise_scale",
     "regimes",

@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 
 from escapade.report import formats, svg, table, words
 from escapade.report.figures.regimes import BARRIER
-from escapade.report.reading import TOLERANCE, Reading, read_all
+from escapade.report.reading import TOLERANCE, Reading, read_all, region_name
 from escapade.study.results import StudyResult
 from escapade.theory.groups import SHELL
 
 HEADINGS = {
     "agreement": "Measured against predicted mean exit time",
     "spectrum": "Curvature and gradient noise at the minimum",
+    "easiest_path": "The easiest way out",
     "mean_against_barrier": "Mean exit time against the barrier",
     "mean_against_noise_scale": "Mean exit time against the noise scale",
     "survival": "How exit times are distributed",
@@ -36,6 +37,11 @@ CAPTIONS = {
         "Above: each Hessian eigenvalue, and the variance of one example's gradient along its "
         "eigenvector. Below: that variance over c λ. If the noise covariance were c times the "
         "Hessian, every hollow marker would lie on the line."
+    ),
+    "easiest_path": (
+        "The path of least steepness from the minimum to the boundary of one region, found on the "
+        "loss itself with the noise the dynamics really has. Above: its displacement along the "
+        "sharpest Hessian eigenvectors. Below: the steepness it spends per step, whose sum is V₀."
     ),
     "mean_against_barrier": (
         "Measured means with 95 % intervals, by region. Dashes are predictions, joined where the "
@@ -111,6 +117,7 @@ def render(study: StudyResult, figures: Mapping[str, Figure]) -> str:
         answer=words.answer(study),
         rules=words.rules(),
         verdicts=words.VERDICTS,
+        region=region_name(study.instanton.cell.region) if study.instanton else "",
         checks=words.checks(study),
         tiles=_tiles(study, readings),
         exhibits=exhibits,

@@ -154,9 +154,7 @@ def hamiltonian(escape: Escape, continuous_limit: bool = False) -> AbstractHamil
     raise Unsupported(f"steepness is not known for {dynamics}; use GaussianSGD or MinibatchSGD")
 
 
-def log_mean_subset_product(
-    logarithms: Float[Array, " examples"], size: int
-) -> Float[Array, ""]:
+def log_mean_subset_product(logarithms: Float[Array, " examples"], size: int) -> Float[Array, ""]:
     """``log [e_size(exp(logarithms)) / binomial(examples, size)]``, stable and differentiable.
 
     ``e_B(w) = prod(1 + z w_i) z^-B P(B)`` for any z > 0, where P is the law of the number of

@@ -27,11 +27,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from escapade.errors import DegenerateNoise, NotConverged, Unsupported
+from escapade.landscape import AbstractLandscape
 from escapade.minimum import Neighbourhood
 from escapade.precision import in_float64
 from escapade.region import AbstractRegion
 from escapade.region.boundary import distance_to_boundary
+from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.steepness.hamiltonian import AbstractHamiltonian
+from escapade.steepness.local import minimum_over_boundary
 from escapade.steepness.orbit import Orbit
 
 Vector = Float[np.ndarray, " dim"]
@@ -49,6 +52,12 @@ LOCAL_SHARE = 1e-4
 """Share of the steepness spent before the first node, in the quadratic theory, at first."""
 
 MOST_BLOCKS = 4096
+
+MOST_EXITS = 4
+"""Easiest exits of the quadratic theory that are continued, where there are more."""
+
+SMALLEST_STRIDE = 1 / 64
+"""Smallest step, relative to the region's size, in which the boundary is moved outwards."""
 
 
 def swept_orbit(
@@ -108,6 +117,99 @@ def swept_orbit(
         found = finer
 
 
+def swept_orbits(
+    hamiltonian: AbstractHamiltonian,
+    minimum: Vector,
+    around: Neighbourhood,
+    region: AbstractRegion,
+    *,
+    tolerance: float = 1e-6,
+) -> list[Orbit]:
+    """Orbits that continue the easiest exits of the quadratic theory, cheapest first.
+
+    Where an exit cannot be reached at once, the boundary is moved outwards in steps.
+
+    Raises:
+        Unsupported: when the drift is not a gradient, or the region has no smooth level.
+        DegenerateNoise: when no noise leads to the boundary.
+        NotConverged: when no exit can be continued to the boundary.
+    """
+    form = region.local_form(minimum, around.drift_matrix)
+    if form is None:
+        raise Unsupported(
+            f"in {len(minimum)} dimensions the path starts from a closed form, which this region "
+            f"({region}) has not; use a ball, sublevel set, half-space or slab around the minimum"
+        )
+    exits = minimum_over_boundary(around.stationary_covariance(hamiltonian.time_step), form)
+    orbits: list[Orbit] = []
+    failure = NotConverged("no exit")
+    for direction in exits.points[:MOST_EXITS]:
+        try:
+            orbits.append(
+                _moved_outwards(hamiltonian, minimum, around, region, direction, tolerance)
+            )
+        except NotConverged as error:
+            failure = error
+    if not orbits:
+        raise failure
+    return sorted(orbits, key=lambda orbit: orbit.value)
+
+
+def _moved_outwards(
+    hamiltonian: AbstractHamiltonian,
+    minimum: Vector,
+    around: Neighbourhood,
+    region: AbstractRegion,
+    direction: Vector,
+    tolerance: float,
+) -> Orbit:
+    """Follow one exit from a small region to the whole one, in steps as large as succeed."""
+    reached, stride = 0.0, 1.0
+    guess: Orbit | None = None
+    while True:
+        fraction = min(reached + stride, 1.0)
+        part = region if fraction == 1 else _Inner.of(region, minimum, fraction)
+        accuracy = tolerance if fraction == 1 else max(tolerance, 1e-3)
+        try:
+            guess = swept_orbit(
+                hamiltonian, minimum, around, part, direction, tolerance=accuracy, guess=guess
+            )
+        except NotConverged:
+            stride /= 2
+            if stride < SMALLEST_STRIDE:
+                raise
+            continue
+        if fraction == 1:
+            return guess
+        reached, stride = fraction, min(2 * stride, 1 - fraction)
+
+
+class _Inner(AbstractRegion):
+    """A region within another, bounded by another of its levels."""
+
+    region: AbstractRegion
+    shift: float
+
+    @classmethod
+    def of(cls, region: AbstractRegion, minimum: Vector, fraction: float) -> "_Inner":
+        """The part up to a fraction of the way from the level at the minimum to the boundary."""
+        return cls(region, -(1 - fraction) * float(region.level(minimum)))
+
+    def anchored(self, landscape: AbstractLandscape, minimum: Vector) -> "_Inner":
+        """Itself."""
+        return self
+
+    def local_form(self, minimum: Vector, hessian: Matrix) -> LinearForm | QuadraticForm | None:
+        """That of the whole region, which is bent as much relative to its slope."""
+        return self.region.local_form(minimum, hessian)
+
+    def _level(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
+        return self.region._level(theta) + self.shift
+
+    def __str__(self) -> str:
+        return f"inner part of a {self.region}"
+
+
 class _Settled(NamedTuple):
     """A solution on one mesh, in Hessian eigenvectors."""
 
@@ -132,6 +234,7 @@ class _Problem:
         """Rotate the quadratic theory of the minimum."""
         self.rate = hamiltonian.time_step
         self.minimum, self.region = minimum, region
+        self.form = region.local_form(minimum, around.drift_matrix)
         self.basis, self.rates = around.eigenvectors, around.eigenvalues
         covariance = self.basis.T @ around.covariance @ self.basis
         stationary = self.basis.T @ around.stationary_covariance(self.rate) @ self.basis
@@ -234,28 +337,56 @@ class _Problem:
         mixing = _AndersonMixing(MEMORY)
         change = np.inf
         for _ in range(sweeps):
-            points, rests, following = in_float64(_sweep, self.rotated, blocks, momenta, arriving)
+            points, rests, slope, level = in_float64(
+                _forward, self.rotated, blocks, momenta, arriving
+            )
+            last = self._aimed(points[-1], momenta[-1], slope, float(level))
+            following = in_float64(_backward, self.rotated, blocks, points, last)
             if not (np.isfinite(points).all() and np.isfinite(following).all()):
                 raise NotConverged(
                     "the path left the range where the loss is finite; approach the region in "
                     "smaller steps of its size"
                 )
-            reach = self.reach(self.basis @ points[-1])
-            following = following * (reach * np.linalg.norm(momenta[-1]))
             current = np.stack([momenta, arriving])
             change = np.linalg.norm(following - current) / np.linalg.norm(following)
             # The value is stationary at the solution: its error is of the order of the square of
-            # the change, except for the length of the path.
-            error = float(2 * abs(reach - 1) + change**2)
+            # the change, except for the distance to the boundary.
+            ahead = level * (last @ slope) / (slope @ slope) / (0.5 * last @ points[-1])
+            error = float(abs(ahead) + change**2)
             if error < tolerance:
                 end = momenta[-1]
                 value = float(0.5 * end @ self.stationary @ end + rests.sum())
+                if not value > 0:
+                    break
                 return _Settled(lengths, points, momenta, rests, value, error)
             momenta, arriving = mixing.combine(current, following)
         raise NotConverged(
             f"the sweeps for the instanton still change by {change:.1e} of its length after "
             f"{sweeps}; approach the region in smaller steps of its size, or give another direction"
         )
+
+    def _aimed(self, end: Vector, momentum: Vector, slope: Vector, level: float) -> Vector:
+        """Momentum, along the boundary's normal, that should end on the boundary.
+
+        A Newton step for ``p = m grad level(x)``, ``level(x) = 0``, with the curvature of V and of
+        the boundary taken from the quadratic theory.
+        """
+        reach = self.reach(self.basis @ end)
+        if abs(reach - 1) > 0.1:
+            # Too far for Newton: a momentum as much larger as the path is too short.
+            return reach * np.linalg.norm(momentum) * slope / np.linalg.norm(slope)
+        multiplier = momentum @ slope / (slope @ slope)
+        if isinstance(self.form, QuadraticForm):
+            bent = self.basis.T @ self.form.matrix @ self.basis
+            normal = bent @ end
+            bent *= slope @ normal / (normal @ normal)
+        else:
+            bent = np.zeros_like(self.stationary)
+        right = np.stack([multiplier * slope - momentum, slope], axis=1)
+        system = np.eye(len(end)) - multiplier * self.stationary @ bent
+        moved, per_multiplier = np.linalg.solve(system, self.stationary @ right).T
+        change = -(level + slope @ moved) / (slope @ per_multiplier)
+        return (multiplier + change) * (slope + bent @ (moved + change * per_multiplier))
 
     def _blocks(self, lengths: Float[np.ndarray, " blocks"]) -> "_Blocks":
         """What a block does to a mode, with forces interpolated linearly between its ends."""
@@ -376,7 +507,7 @@ class _Rotated(eqx.Module):
 
 
 class _Blocks(NamedTuple):
-    """Per block: length, one step over it, and what it does to each mode (see `_sweep`)."""
+    """Per block: length, one step over it, and what it does to each mode (see `_forward`)."""
 
     length: Array
     share: Array
@@ -389,20 +520,20 @@ class _Blocks(NamedTuple):
     arriving_next: Array
 
 
-def _sweep(
+def _forward(
     rotated: _Rotated,
     blocks: _Blocks,
     momenta: Float[Array, "nodes dim"],
     arriving: Float[Array, "nodes dim"],
-) -> tuple[Array, Array, Array]:
-    """Points of given momenta, steepness beyond the quadratic theory per block, new momenta.
+) -> tuple[Array, Array, Array, Array]:
+    """Points of given momenta, steepness beyond the quadratic theory, slope and level at the end.
 
     `momenta` are at the nodes, `arriving` those of the step that leaves a node (the same in
-    continuous time). The new ones, stacked, belong to a unit momentum at the end.
+    continuous time).
     """
     stationary = rotated.stationary
 
-    def forward(
+    def advance(
         carry: tuple[Array, Array, Array, Array], block: tuple[_Blocks, Array, Array]
     ) -> tuple[tuple[Array, ...], tuple[Array, Array]]:
         point, y, force, rest = carry
@@ -417,12 +548,20 @@ def _sweep(
 
     start = stationary @ momenta[0]
     initial = (start, jnp.zeros_like(start), *rotated.push(start, arriving[0]))
-    (end, *_), (points, rests) = jax.lax.scan(forward, initial, (blocks, momenta[1:], arriving[1:]))
-    slope = jax.grad(rotated.level)(end)
-    size = jnp.linalg.norm(momenta[-1])
-    last = size * slope / jnp.linalg.norm(slope)
+    (end, *_), (points, rests) = jax.lax.scan(advance, initial, (blocks, momenta[1:], arriving[1:]))
+    level, slope = jax.value_and_grad(rotated.level)(end)
+    return jnp.concatenate([points, end[None]]), rests, slope, level
 
-    def backward(
+
+def _backward(
+    rotated: _Rotated,
+    blocks: _Blocks,
+    points: Float[Array, "nodes dim"],
+    last: Float[Array, " dim"],
+) -> Float[Array, "2 nodes dim"]:
+    """Momenta of given points and a momentum at the end: at the nodes, and leaving them."""
+
+    def recede(
         carry: tuple[Array, Array], block: tuple[_Blocks, Array]
     ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         p_next, force_next = carry
@@ -436,12 +575,10 @@ def _sweep(
         return (p, force), (p, leaving)
 
     _, (earlier, leaving) = jax.lax.scan(
-        backward, (last, rotated.pull(end, last)), (blocks, points), reverse=True
+        recede, (last, rotated.pull(points[-1], last)), (blocks, points[:-1]), reverse=True
     )
-    following = jnp.stack(
-        [jnp.concatenate([earlier, last[None]]), jnp.concatenate([leaving, last[None]])]
-    )
-    return jnp.concatenate([points, end[None]]), rests, following / size
+    ends = [jnp.concatenate([earlier, last[None]]), jnp.concatenate([leaving, last[None]])]
+    return jnp.stack(ends)
 
 
 def _drift(rotated: _Rotated, x: Float[Array, " dim"]) -> Float[Array, " dim"]:

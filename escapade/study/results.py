@@ -73,6 +73,32 @@ class MinimumSummary:
 
 
 @dataclass(frozen=True)
+class InstantonSummary:
+    """The path of least steepness out of one cell's region.
+
+    Attributes:
+        cell: the problem.
+        value: minimum steepness V0.
+        error: its relative error.
+        quadratic_value: V0 of the quadratic approximation at the minimum.
+        times: steps along the path, 0 at the exit.
+        actions: steepness spent up to each point.
+        along: displacement from the minimum along each Hessian eigenvector, sharpest first, shape
+            (points, dim).
+        method: how it was found.
+    """
+
+    cell: Cell
+    value: float
+    error: float
+    quadratic_value: float
+    times: Float[np.ndarray, " points"]
+    actions: Float[np.ndarray, " points"]
+    along: Float[np.ndarray, "points dim"]
+    method: str
+
+
+@dataclass(frozen=True)
 class StudyResult:
     """A whole study.
 
@@ -83,6 +109,7 @@ class StudyResult:
         seed: the study's seed.
         quick: whether the reduced grid was run.
         minimum: the minimum.
+        instanton: the easiest path out of one of the regions; None before it is found.
         cells: finished cells, in the order of the study's grid.
         planned: number of cells of the grid; more than `cells` when the study is unfinished.
         command: the command line that reproduces it.
@@ -96,6 +123,7 @@ class StudyResult:
     seed: int
     quick: bool
     minimum: MinimumSummary
+    instanton: InstantonSummary | None
     cells: tuple[CellResult, ...]
     planned: int
     command: str

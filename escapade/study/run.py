@@ -14,13 +14,14 @@ import jax
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from escapade.errors import InvalidArgument, StudyError
+from escapade.errors import EscapadeError, InvalidArgument, StudyError, in_one_line
 from escapade.landscape import AbstractLandscape, Empirical
 from escapade.minimum import Minimum, effective_dimension
 from escapade.minimum.neighbourhood import Neighbourhood
 from escapade.precision import in_float64
 from escapade.study.cell import Cell
 from escapade.study.executors import in_threads, on_dask
+from escapade.study.instanton import find_instanton, representative
 from escapade.study.problem import Problem, build_landscape, find_study_minimum
 from escapade.study.progress import StudyProgress
 from escapade.study.results import MinimumSummary, StudyResult
@@ -104,11 +105,27 @@ def run_study(
             store.save_cell(outcome)
             results[cell] = outcome
             progress.cell_done(cell)
+    _add_instanton(problem, cells, store, progress)
     header = _header(specification, quick, command)
     store.save_header({**header, "seconds": round(time.time() - began, 1)}, cells)
     if failures and len(failures) == len(cells):
         raise StudyError(f"every cell failed; the first, {failures[0][0]}: {failures[0][1]}")
     return load_study(folder)
+
+
+def _add_instanton(
+    problem: Problem, cells: list[Cell], store: Store, progress: StudyProgress
+) -> None:
+    """Find the easiest path out of the representative cell's region, unless it is there."""
+    cell = representative(cells)
+    known = store.load_instanton()
+    if known is not None and known.cell == cell:
+        return
+    progress.stage("finding the easiest path out")
+    try:
+        store.save_instanton(find_instanton(problem, cell))
+    except EscapadeError as error:
+        progress.stage(f"no easiest path: {in_one_line(error)}")
 
 
 def load_study(folder: Path | str) -> StudyResult:
@@ -128,6 +145,7 @@ def load_study(folder: Path | str) -> StudyResult:
     return StudyResult(
         **{name: header.pop(name) for name in names},
         minimum=minimum,
+        instanton=store.load_instanton(),
         cells=tuple(found for cell in cells if (found := store.load_cell(cell)) is not None),
         planned=len(cells),
         provenance=header,

@@ -2,6 +2,7 @@
 
     study.toml          the specification
     minimum.nc          the minimum and its neighbourhood
+    instanton.nc        the easiest path out of one region
     cells/<identity>.nc one finished cell: exit times and points, prediction, diagnosis
     study.json          title, seed, planned cells, versions, machine, command
 
@@ -23,7 +24,7 @@ from escapade.errors import StudyError
 from escapade.exits import ExitSample
 from escapade.minimum import Alignment
 from escapade.study.cell import Cell
-from escapade.study.results import CellResult, MinimumSummary
+from escapade.study.results import CellResult, InstantonSummary, MinimumSummary
 from escapade.theory import Diagnosis, Groups, Prediction
 
 UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
@@ -154,6 +155,47 @@ class Store:
                 "give another folder"
             )
         return minimum
+
+    def save_instanton(self, found: InstantonSummary) -> None:
+        """Write the easiest path, atomically."""
+        dataset = xr.Dataset(
+            {
+                "actions": ("point", found.actions),
+                "along": (("point", "direction"), found.along),
+            },
+            coords={"times": ("point", found.times, {"units": "steps"})},
+            attrs={
+                "value": found.value,
+                "error": found.error,
+                "quadratic_value": found.quadratic_value,
+                "method": found.method,
+                "escapade_cell": json.dumps(asdict(found.cell)),
+            },
+        )
+        path = self.folder / "instanton.nc"
+        self._write(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf"))
+
+    def load_instanton(self) -> InstantonSummary | None:
+        """The easiest path; None when it has not been found or its file is unreadable."""
+        path = self.folder / "instanton.nc"
+        if not path.is_file():
+            return None
+        try:
+            with xr.open_dataset(path, engine="h5netcdf") as opened:
+                dataset = opened.load()
+            attributes = dict(dataset.attrs)
+            cell = Cell(**json.loads(attributes.pop("escapade_cell")))
+            method = str(attributes.pop("method"))
+            return InstantonSummary(
+                cell=cell,
+                method=method,
+                times=np.asarray(dataset["times"]),
+                actions=np.asarray(dataset["actions"]),
+                along=np.asarray(dataset["along"]),
+                **{name: float(value) for name, value in attributes.items()},
+            )
+        except UNREADABLE:
+            return None
 
     def save_header(self, header: dict[str, Any], cells: list[Cell]) -> None:
         """Write what the study is and which cells it plans."""

@@ -11,7 +11,7 @@ import scipy.linalg
 from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
-from escapade.theory.extremal_index import log_delay
+from escapade.steepness.prefactor.extremal_index import log_delay
 from escapade.theory.level_exit import AbstractLevel, GaussianLevel, RadialLevel
 
 Matrix = Float[np.ndarray, "dim dim"]

@@ -44,13 +44,13 @@ from scipy.interpolate import CubicSpline
 from escapade.errors import DegenerateNoise, InvalidArgument
 from escapade.minimum.lyapunov import equivalent_diffusion, stationary_covariance
 from escapade.region.forms import LinearForm, QuadraticForm
+from escapade.steepness.prefactor.extremal_index import BOUNDARY_SHIFT, log_delay, log_delay_slope
 from escapade.theory.boundary_flux import (
     boundary_flux,
     damped,
     sample_boundary,
     transverse_rate,
 )
-from escapade.theory.extremal_index import BOUNDARY_SHIFT, log_delay, log_delay_slope
 from escapade.theory.level_exit import AbstractLevel, GaussianLevel, RadialLevel
 from escapade.theory.slow_modes import SlowModes, relaxing_modes, slow_modes, slow_projection
 

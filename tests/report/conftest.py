@@ -8,7 +8,7 @@ import pytest
 from escapade.exits import ExitSample
 from escapade.minimum import Alignment
 from escapade.study.cell import Cell
-from escapade.study.results import CellResult, MinimumSummary, StudyResult
+from escapade.study.results import CellResult, InstantonSummary, MinimumSummary, StudyResult
 from escapade.theory import Diagnosis, Groups, Prediction
 
 DIM = 96
@@ -131,6 +131,24 @@ def cell_result(
     )
 
 
+def instanton_of(cells):
+    """Out along the sharpest direction, bent into the next one."""
+    times = np.linspace(-60.0, 0.0, 61)
+    along = np.zeros((61, DIM))
+    along[:, 0] = 0.4 * np.exp(0.1 * times)
+    along[:, 1] = 0.5 * along[:, 0] ** 2
+    return InstantonSummary(
+        cell=cells[0].cell if cells else None,
+        value=0.169,
+        error=2e-7,
+        quadratic_value=0.15,
+        times=times,
+        actions=0.169 * np.exp(0.2 * times),
+        along=along,
+        method="forward and backward sweeps",
+    )
+
+
 def study_of(cells, **changes):
     rng = np.random.default_rng(1)
     minimum = MinimumSummary(
@@ -159,6 +177,7 @@ def study_of(cells, **changes):
         "seed": 2024,
         "quick": False,
         "minimum": minimum,
+        "instanton": instanton_of(cells),
         "cells": tuple(cells),
         "planned": len(cells),
         "command": "escapade study avila --seed 2024",

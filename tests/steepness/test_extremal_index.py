@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr
 
 from escapade.errors import InvalidArgument
-from escapade.theory.extremal_index import (
+from escapade.steepness.prefactor.extremal_index import (
     BOUNDARY_SHIFT,
     extremal_index,
     log_delay,

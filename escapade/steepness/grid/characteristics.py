@@ -1,0 +1,632 @@
+"""Values of high order by following the optimal paths back.
+
+The quasipotential solves ``H(x, grad V) = b.p + p.C p / 2 = 0``, and along the optimal paths
+
+    x' = b + C p,   p' = -dH/dx,   V' = p.C p / 2,   p = grad V.
+
+From each node the path is followed back, by Runge-Kutta steps, into a cell whose corners all hold
+final values and gradients; there V is interpolated to fourth order (`hermite`), and the momentum
+at the node is corrected by Newton's method until the path arrives with ``p = grad V``. Errors of
+the path enter the value squared, since it minimises the action. This is a gradient-augmented
+semi-Lagrangian scheme (Nave, Rosales and Seibold, J. Comput. Phys. 229, 2010) for a stationary
+equation, third order overall.
+
+All vectors are in grid coordinates (unit: one cell).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from escapade.steepness.grid.compiled import compiled
+from escapade.steepness.grid.hermite import combine, fill_weights, locate
+from escapade.steepness.grid.march import Metric, arrive, best_on_edge, inner
+
+CELLS = 4.0
+"""Longest Runge-Kutta step, in cells."""
+TURN = 0.2
+"""Longest Runge-Kutta step, in units of the time in which the drift's Jacobian acts."""
+STEPS = 48
+"""Runge-Kutta steps after which a path that has met no finished cell stops where it is."""
+NEWTON = 5
+MATCHED = 1e-3
+"""Relative change of the momentum below which Newton's method stops."""
+ACCEPTED = 0.1
+"""Relative change of the momentum up to which its result is kept: its square enters the value."""
+NEGLIGIBLE = 0.01
+"""Momentum, as a share of the drift, below which its relative change does not matter."""
+CHEAP = 1.02
+"""Straight segments are used where they cost no more than this multiple of the guess."""
+LONGEST = 200
+"""Longest optimal path, in half cells, as a multiple of the nodes along an axis."""
+TRUST = 0.15
+"""Relative difference from the guess beyond which a path is taken for another branch's."""
+OUTSIDE, LOOSE, FINAL = -1, 0, 1
+
+
+class Problem(NamedTuple):
+    """Everything about the equation on one grid.
+
+    Attributes:
+        jets: value and derivatives of the drift, and of the covariance's upper triangle where it
+            varies, shape (nodes, fields, 1 + dim).
+        covariance: the covariance where it is constant, shape (dim, dim).
+        metrics: inverse covariance at each node, or once.
+        shape: nodes along each axis.
+        strides: their distances in memory.
+    """
+
+    jets: Float[np.ndarray, "nodes fields 1+dim"]
+    covariance: Float[np.ndarray, "dim dim"]
+    metrics: Metric
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class Work(NamedTuple):
+    """Scratch space of one sweep."""
+
+    fraction: Float[np.ndarray, " dim"]
+    weights: Float[np.ndarray, "corners 1+dim 1+dim"]
+    row: Float[np.ndarray, " 1+dim"]
+    fields: Float[np.ndarray, "fields 1+dim"]
+    velocity: Float[np.ndarray, " dim"]
+    jacobian: Float[np.ndarray, "dim dim"]
+    covariance: Float[np.ndarray, "dim dim"]
+    state: Float[np.ndarray, " state"]
+    stage: Float[np.ndarray, " state"]
+    rates: Float[np.ndarray, "4 state"]
+    momentum: Float[np.ndarray, " dim"]
+    arrival: Float[np.ndarray, " dim"]
+    previous: Float[np.ndarray, " dim"]
+    mismatch: Float[np.ndarray, " dim"]
+    curvature: Float[np.ndarray, "dim dim"]
+    lines: Float[np.ndarray, "2 dim"]
+    drifts: Float[np.ndarray, "2 dim"]
+    edge: Float[np.ndarray, "2 dim"]
+    forms: Float[np.ndarray, "3 3"]
+    system: Float[np.ndarray, "dim dim"]
+
+
+def workspace(dim: int, fields: int) -> Work:
+    """Scratch space for a dimension and number of fields."""
+    state = 2 * dim + 1 + 2 * dim * dim
+    return Work(
+        fraction=np.empty(dim),
+        weights=np.empty((2**dim, 1 + dim, 1 + dim)),
+        row=np.empty(1 + dim),
+        fields=np.empty((fields, 1 + dim)),
+        velocity=np.empty(dim),
+        jacobian=np.empty((dim, dim)),
+        covariance=np.empty((dim, dim)),
+        state=np.empty(state),
+        stage=np.empty(state),
+        rates=np.empty((4, state)),
+        momentum=np.empty(dim),
+        arrival=np.empty(dim),
+        previous=np.empty(dim),
+        mismatch=np.empty(dim),
+        curvature=np.empty((dim, dim)),
+        system=np.empty((dim, dim)),
+        lines=np.empty((2, dim)),
+        drifts=np.empty((2, dim)),
+        edge=np.empty((2, dim)),
+        forms=np.empty((3, 3)),
+    )
+
+
+@compiled
+def flow(problem, state, rate, work):
+    """Time derivative of the state going back in time; whether it lies inside the grid.
+
+    The state holds position, momentum, the action from there to the node, and the derivatives of
+    momentum and of position by the momentum at the node (without the drift's second derivatives,
+    which would only make Newton's method converge a little faster).
+    """
+    dim = len(problem.shape)
+    turned, moved = 2 * dim + 1, 2 * dim + 1 + dim * dim
+    corner = locate(state, problem.shape, problem.strides, work.fraction)
+    if corner < 0:
+        return False
+    fill_weights(work.fraction, problem.strides, work.weights)
+    fields = problem.jets.shape[1]
+    for field in range(fields):
+        combine(work.weights, problem.jets, corner, problem.strides, field, work.fields[field])
+    cost = 0.0
+    for i in range(dim):
+        work.velocity[i] = work.fields[i, 0]
+        for k in range(dim):
+            work.jacobian[k, i] = work.fields[i, 1 + k]
+    for k in range(dim):
+        rate[dim + k] = 0.0
+        for i in range(dim):
+            rate[dim + k] += work.fields[i, 1 + k] * state[dim + i]
+    if fields == dim:
+        for i in range(dim):
+            for j in range(dim):
+                work.covariance[i, j] = problem.covariance[i, j]
+                pull = problem.covariance[i, j] * state[dim + j]
+                work.velocity[i] += pull
+                cost += 0.5 * state[dim + i] * pull
+    else:
+        field = dim
+        for i in range(dim):
+            for j in range(i, dim):
+                p, q = state[dim + i], state[dim + j]
+                entry = work.fields[field, 0]
+                work.covariance[i, j] = entry
+                work.covariance[j, i] = entry
+                share = 0.5 if i == j else 1.0
+                work.velocity[i] += entry * q
+                if i != j:
+                    work.velocity[j] += entry * p
+                cost += share * entry * p * q
+                for k in range(dim):
+                    slope = work.fields[field, 1 + k]
+                    work.jacobian[k, i] += slope * q
+                    if i != j:
+                        work.jacobian[k, j] += slope * p
+                    rate[dim + k] += share * slope * p * q
+                field += 1
+    for i in range(dim):
+        rate[i] = -work.velocity[i]
+    rate[2 * dim] = cost
+    for k in range(dim):
+        for j in range(dim):
+            total = 0.0
+            for i in range(dim):
+                total += work.jacobian[k, i] * state[turned + i * dim + j]
+            rate[turned + k * dim + j] = total
+            total = 0.0
+            for i in range(dim):
+                total -= work.jacobian[i, k] * state[moved + i * dim + j]
+                total -= work.covariance[k, i] * state[turned + i * dim + j]
+            rate[moved + k * dim + j] = total
+    return True
+
+
+@compiled
+def trace(node, problem, done, usable, work):
+    """Follow the path back from a node, with `work.momentum` there, into a usable cell.
+
+    All corners of such a cell are usable, and one at least is done, lest guesses support each
+    other.
+
+    Leaves the end of the path in `work.state` and its place in `work.fraction`; returns how it
+    ended and the corner of the cell.
+    """
+    dim = len(problem.shape)
+    state = work.state
+    state[:] = 0.0
+    for axis in range(dim):
+        state[axis] = node // problem.strides[axis] % problem.shape[axis]
+        state[dim + axis] = work.momentum[axis]
+        state[2 * dim + 1 + axis * dim + axis] = 1.0
+    size = len(state)
+    corner = -1
+    for _ in range(STEPS):
+        if not flow(problem, state, work.rates[0], work):
+            return OUTSIDE, corner
+        speed, turning = 0.0, 0.0
+        for i in range(dim):
+            speed += work.velocity[i] ** 2
+            for k in range(dim):
+                turning += work.jacobian[k, i] ** 2
+        step = min(CELLS / np.sqrt(speed + 1e-300), TURN / np.sqrt(turning + 1e-300))
+        for i in range(size):
+            work.stage[i] = state[i] + 0.5 * step * work.rates[0, i]
+        if not flow(problem, work.stage, work.rates[1], work):
+            return OUTSIDE, corner
+        for i in range(size):
+            work.stage[i] = state[i] + 0.5 * step * work.rates[1, i]
+        if not flow(problem, work.stage, work.rates[2], work):
+            return OUTSIDE, corner
+        for i in range(size):
+            work.stage[i] = state[i] + step * work.rates[2, i]
+        if not flow(problem, work.stage, work.rates[3], work):
+            return OUTSIDE, corner
+        for i in range(size):
+            state[i] += (
+                step
+                / 6
+                * (work.rates[0, i] + 2 * (work.rates[1, i] + work.rates[2, i]) + work.rates[3, i])
+            )
+        corner = locate(state, problem.shape, problem.strides, work.fraction)
+        if corner < 0:
+            return OUTSIDE, corner
+        ready, rooted = True, False
+        for vertex in range(2**dim):
+            at = corner
+            for axis in range(dim):
+                if vertex >> axis & 1:
+                    at += problem.strides[axis]
+            ready &= usable[at]
+            rooted |= done[at]
+        if ready and rooted:
+            return FINAL, corner
+    return LOOSE, corner
+
+
+@compiled
+def project(node, problem, work):
+    """Scale the velocity ``b + C p`` so that ``H(x, p) = 0``; false where there is no velocity."""
+    dim = len(problem.shape)
+    metric = problem.metrics[node if len(problem.metrics) > 1 else 0]
+    varying = problem.jets.shape[1] > dim
+    drift = problem.jets[node, :dim, 0]
+    field = dim
+    for i in range(dim):
+        work.velocity[i] = drift[i]
+    for i in range(dim):
+        for j in range(i, dim):
+            entry = problem.jets[node, field, 0] if varying else problem.covariance[i, j]
+            field += 1
+            work.velocity[i] += entry * work.momentum[j]
+            if i != j:
+                work.velocity[j] += entry * work.momentum[i]
+    size = inner(metric, work.velocity, work.velocity)
+    scale = np.sqrt(inner(metric, drift, drift) / (size + 1e-300))
+    if not 0 < scale < 1e100:
+        return False
+    for i in range(dim):
+        work.arrival[i] = scale * work.velocity[i]
+        work.velocity[i] = work.arrival[i] - drift[i]
+    for i in range(dim):
+        work.momentum[i] = 0.0
+        for j in range(dim):
+            work.momentum[i] += metric[i, j] * work.velocity[j]
+    return True
+
+
+@compiled
+def solve_small(matrix, vector):
+    """Solve a small linear system in place (Gauss, with pivoting)."""
+    n = len(vector)
+    for k in range(n):
+        pivot = k
+        for i in range(k + 1, n):
+            if abs(matrix[i, k]) > abs(matrix[pivot, k]):
+                pivot = i
+        if pivot != k:
+            for j in range(n):
+                matrix[k, j], matrix[pivot, j] = matrix[pivot, j], matrix[k, j]
+            vector[k], vector[pivot] = vector[pivot], vector[k]
+        for i in range(k + 1, n):
+            factor = matrix[i, k] / matrix[k, k]
+            for j in range(k + 1, n):
+                matrix[i, j] -= factor * matrix[k, j]
+            vector[i] -= factor * vector[k]
+    for k in range(n - 1, -1, -1):
+        for j in range(k + 1, n):
+            vector[k] -= matrix[k, j] * vector[j]
+        vector[k] /= matrix[k, k]
+
+
+@compiled
+def curvature(corner, jets, strides, work):
+    """Second derivatives of V in a cell, from its corners' gradients: to first order only."""
+    dim = len(strides)
+    for k in range(dim):
+        for j in range(dim):
+            total = 0.0
+            for vertex in range(2**dim):
+                node, across = corner, 1.0
+                for axis in range(dim):
+                    upper = vertex >> axis & 1
+                    node += strides[axis] * upper
+                    if axis != j:
+                        s = work.fraction[axis]
+                        across *= s if upper else 1 - s
+                total += (across if vertex >> j & 1 else -across) * jets[node, 0, 1 + k]
+            work.curvature[k, j] = total
+
+
+@compiled
+def relax(node, problem, jets, done, usable, work):
+    """Value at a node by the path that starts from the guess in `work.momentum`.
+
+    Improves that momentum by Newton's method. Returns the value, how the path ended, and the
+    relative size of the last change of the momentum.
+    """
+    dim = len(problem.shape)
+    turned, moved = 2 * dim + 1, 2 * dim + 1 + dim * dim
+    value, ended, change = np.inf, OUTSIDE, np.inf
+    metric = problem.metrics[node if len(problem.metrics) > 1 else 0]
+    drift = problem.jets[node, :dim, 0]
+    speed = inner(metric, drift, drift)
+    if not project(node, problem, work):
+        return value, ended, change
+    for _ in range(NEWTON):
+        ended, corner = trace(node, problem, done, usable, work)
+        if ended == OUTSIDE:
+            return np.inf, ended, np.inf
+        fill_weights(work.fraction, problem.strides, work.weights)
+        combine(work.weights, jets, corner, problem.strides, 0, work.row)
+        curvature(corner, jets, problem.strides, work)
+        value = work.row[0] + work.state[2 * dim]
+        for k in range(dim):
+            work.mismatch[k] = work.row[1 + k] - work.state[dim + k]
+            for j in range(dim):
+                total = work.state[turned + k * dim + j]
+                for i in range(dim):
+                    total -= work.curvature[k, i] * work.state[moved + i * dim + j]
+                work.system[k, j] = total
+        solve_small(work.system, work.mismatch)
+        for k in range(dim):
+            work.previous[k] = work.arrival[k]
+            work.momentum[k] += work.mismatch[k]
+        if not project(node, problem, work):
+            return np.inf, ended, np.inf
+        for k in range(dim):
+            work.previous[k] -= work.arrival[k]
+        # work.velocity holds C p, so these are the sizes of the change of C p, of C p and of b.
+        size = inner(metric, work.velocity, work.velocity)
+        change = inner(metric, work.previous, work.previous)
+        change = np.sqrt(change / (size + NEGLIGIBLE**2 * speed))
+        if change <= MATCHED:
+            break
+    return value, ended, change
+
+
+@compiled
+def straight(node, problem, jets, done, offsets, work):
+    """Value at a node by straight segments from finished nodes and edges near it.
+
+    For the few nodes without a usable path: where the velocity vanishes, and where the path leaves
+    the box. Leaves the momentum in `work.momentum`.
+    """
+    dim = len(problem.shape)
+    best = np.inf
+    metric = problem.metrics[node if len(problem.metrics) > 1 else 0]
+    for o in range(len(offsets)):
+        start, inside = node, True
+        for axis in range(dim):
+            at = node // problem.strides[axis] % problem.shape[axis] - offsets[o, axis]
+            inside &= 0 <= at < problem.shape[axis]
+            start -= offsets[o, axis] * problem.strides[axis]
+        if not inside or not done[start]:
+            continue
+        for i in range(dim):
+            work.lines[0, i] = offsets[o, i]
+            work.drifts[0, i] = 0.5 * (problem.jets[start, i, 0] + problem.jets[node, i, 0])
+        line, drift = work.lines[0], work.drifts[0]
+        product = inner(metric, line, line) * inner(metric, drift, drift)
+        value = jets[start, 0, 0] + np.sqrt(product) - inner(metric, line, drift)
+        if value >= best:
+            continue
+        best = value
+        arrive(line, problem.jets[node, :dim, 0], metric, work.momentum)
+        for axis in range(dim):
+            for side in (-1, 1):
+                at = start // problem.strides[axis] % problem.shape[axis] + side
+                mate = start + side * problem.strides[axis]
+                if not 0 <= at < problem.shape[axis] or not done[mate]:
+                    continue
+                for i in range(dim):
+                    work.lines[1, i] = offsets[o, i]
+                    work.drifts[1, i] = 0.5 * (problem.jets[mate, i, 0] + problem.jets[node, i, 0])
+                work.lines[1, axis] -= side
+                rise = jets[mate, 0, 0] - jets[start, 0, 0]
+                change, s = best_on_edge(
+                    rise, work.lines, work.drifts, metric, work.edge, work.forms
+                )
+                if jets[start, 0, 0] + change < best:
+                    best = jets[start, 0, 0] + change
+                    for i in range(dim):
+                        work.edge[0, i] = (1 - s) * work.lines[0, i] + s * work.lines[1, i]
+                    arrive(work.edge[0], problem.jets[node, :dim, 0], metric, work.momentum)
+    return best
+
+
+@compiled
+def sweep(
+    problem: Problem,
+    jets: Float[np.ndarray, "nodes 1 1+dim"],
+    done: Bool[np.ndarray, " nodes"],
+    usable: Bool[np.ndarray, " nodes"],
+    order: Int[np.ndarray, " ordered"],
+    search: bool,
+    work: Work,
+) -> int:
+    """Finish, in place, every open node of `order` whose path leads into a usable cell.
+
+    Args:
+        problem: the equation.
+        jets: V and its gradient at the nodes; on entry, guesses where not done.
+        done: which nodes are final; updated.
+        usable: which nodes a path may end between; updated.
+        order: nodes by increasing V.
+        search: whether to try the gradients at finished neighbours, where a node's own fails.
+        work: scratch space.
+
+    Returns:
+        Number of nodes finished.
+    """
+    dim = len(problem.shape)
+    finished = 0
+    best = np.empty(dim)
+    for node in order:
+        if done[node]:
+            continue
+        for k in range(dim):
+            work.momentum[k] = jets[node, 0, 1 + k]
+        value, ended, change = relax(node, problem, jets, done, usable, work)
+        near = TRUST * abs(jets[node, 0, 0]) + 1e-12
+        good = change <= ACCEPTED and ended == FINAL and abs(value - jets[node, 0, 0]) <= near
+        for k in range(dim):
+            best[k] = work.momentum[k]
+        if search and not good:
+            for neighbour in range(3**dim):
+                mate, inside, part = node, True, neighbour
+                for axis in range(dim):
+                    at = node // problem.strides[axis] % problem.shape[axis] + part % 3 - 1
+                    inside &= 0 <= at < problem.shape[axis]
+                    mate += (part % 3 - 1) * problem.strides[axis]
+                    part //= 3
+                if not inside or not done[mate]:
+                    continue
+                for k in range(dim):
+                    work.momentum[k] = jets[mate, 0, 1 + k]
+                other, ended, change = relax(node, problem, jets, done, usable, work)
+                if change > ACCEPTED or ended != FINAL or abs(other - jets[node, 0, 0]) > near:
+                    continue
+                if not good or other < value:
+                    good, value = True, other
+                    for k in range(dim):
+                        best[k] = work.momentum[k]
+        if good:
+            jets[node, 0, 0] = value
+            for k in range(dim):
+                jets[node, 0, 1 + k] = best[k]
+            done[node] = usable[node] = True
+            finished += 1
+    return finished
+
+
+@compiled
+def extrapolate(problem, jets, done, usable, order, every):
+    """Guess open nodes from pairs of finished nodes beside them, and make these guesses usable.
+
+    One pair is enough, unless there must be one on `every` side that lies in the box (but for
+    stationary points of the drift). The gradient is extrapolated linearly and integrated by the
+    trapezoidal rule.
+    """
+    shape, strides = problem.shape, problem.strides
+    dim = len(shape)
+    total = np.empty(1 + dim)
+    for node in order:
+        if done[node]:
+            continue
+        total[:] = 0.0
+        count, existing = 0, 0
+        still, moving = 0.0, 0.0
+        for axis in range(dim):
+            at = node // strides[axis] % shape[axis]
+            for side in (-1, 1):
+                near, far = node + side * strides[axis], node + 2 * side * strides[axis]
+                if not 0 <= at + 2 * side < shape[axis]:
+                    continue
+                existing += 1
+                if not done[near] or not done[far]:
+                    continue
+                count += 1
+                for k in range(dim):
+                    still = max(still, abs(problem.jets[node, k, 0]))
+                    moving = max(moving, abs(problem.jets[near, k, 0]))
+                    total[1 + k] += 2 * jets[near, 0, 1 + k] - jets[far, 0, 1 + k]
+                slope = 1.5 * jets[near, 0, 1 + axis] - 0.5 * jets[far, 0, 1 + axis]
+                total[0] += jets[near, 0, 0] - side * slope
+        if count > 0 and (count == existing or not every or still < 1e-6 * moving):
+            usable[node] = True
+            for k in range(1 + dim):
+                jets[node, 0, k] = total[k] / count
+
+
+@compiled
+def step_straight(problem, jets, guess, done, order, offsets, work):
+    """Finish nodes of `order` by straight segments where that is about as cheap as the guess.
+
+    For the few nodes that no path from finished cells reaches, as just beyond a saddle.
+    """
+    finished = 0
+    for node in order:
+        value = straight(node, problem, jets, done, offsets, work)
+        if value <= CHEAP * guess[node, 0, 0]:
+            jets[node, 0, 0] = value
+            for k in range(len(problem.shape)):
+                jets[node, 0, 1 + k] = work.momentum[k]
+            done[node] = True
+            finished += 1
+    return finished
+
+
+@compiled
+def pull_back(state, problem, jets, work):
+    """Velocity ``-(b + C grad V)`` at a position, in `work.velocity`; false outside the grid."""
+    dim = len(problem.shape)
+    corner = locate(state, problem.shape, problem.strides, work.fraction)
+    if corner < 0:
+        return False
+    fill_weights(work.fraction, problem.strides, work.weights)
+    combine(work.weights, jets, corner, problem.strides, 0, work.row)
+    for k in range(dim):
+        state[dim + k] = work.row[1 + k]
+    flow(problem, state, work.rates[0], work)
+    return True
+
+
+@compiled
+def stacked(path):
+    """Points of a path in one array."""
+    result = np.empty((len(path), len(path[0])))
+    for point in range(len(path)):
+        result[point] = path[point]
+    return result
+
+
+@compiled
+def leave(now, problem, jets, place):
+    """Position of the node of least V within two cells."""
+    dim = len(problem.shape)
+    least = np.inf
+    for neighbour in range(5**dim):
+        node, inside, part = 0, True, neighbour
+        for axis in range(dim):
+            at = int(np.round(now[axis])) + part % 5 - 2
+            inside &= 0 <= at < problem.shape[axis]
+            node += at * problem.strides[axis]
+            part //= 5
+        if inside and jets[node, 0, 0] < least:
+            least = jets[node, 0, 0]
+            for axis in range(dim):
+                place[axis] = node // problem.strides[axis] % problem.shape[axis]
+
+
+@compiled
+def descend(
+    end: Float[np.ndarray, " dim"],
+    source: Float[np.ndarray, "n dim"],
+    problem: Problem,
+    jets: Float[np.ndarray, "nodes 1 1+dim"],
+    work: Work,
+) -> Float[np.ndarray, "points dim"]:
+    """Path from a point down the gradient of V, in steps of half a cell, to the nearest source.
+
+    The midpoint rule along ``-(b + C grad V)``; ends in the source from half a cell away.
+    """
+    dim = len(problem.shape)
+    path = [end.copy()]
+    now, middle = np.zeros(len(work.state)), np.zeros(len(work.state))
+    now[:dim] = end
+    for _ in range(LONGEST * max(problem.shape)):
+        best, nearest = np.inf, 0
+        for s in range(len(source)):
+            gap = 0.0
+            for k in range(dim):
+                gap += (now[k] - source[s, k]) ** 2
+            if gap < best:
+                best, nearest = gap, s
+        if best < 0.25:
+            path.append(source[nearest].copy())
+            break
+        for half in range(2):
+            state = middle if half else now
+            if not pull_back(state, problem, jets, work):
+                return stacked(path)
+            speed, still = 0.0, 0.0
+            for k in range(dim):
+                speed += work.velocity[k] ** 2
+                for i in range(dim):
+                    still += work.jacobian[k, i] ** 2
+            speed, still = np.sqrt(speed), 0.02 * np.sqrt(still)
+            if half == 0 and speed <= still:
+                # At a saddle, whose cell has no direction to follow: on to the least V beside it.
+                leave(now, problem, jets, middle)
+                break
+            length = 0.5 if half else 0.25
+            for k in range(dim):
+                middle[k] = now[k] - length * work.velocity[k] / speed
+        now[:dim] = middle[:dim]
+        path.append(now[:dim].copy())
+    return stacked(path)

@@ -1,0 +1,119 @@
+"""Motion without fluctuation, which costs nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.integrate
+import scipy.optimize
+from jaxtyping import Array, Float
+
+from escapade.precision import in_float64
+from escapade.region import AbstractRegion
+from escapade.steepness.batches import at_each
+from escapade.steepness.hamiltonian import AbstractHamiltonian
+from escapade.steepness.orbit import Orbit
+from escapade.steepness.stationary import StationaryPoint
+
+Path = Float[np.ndarray, "n dim"]
+Vector = Float[np.ndarray, " dim"]
+
+MISSED = 1e-6
+"""Noiseless motion that comes this close, in lengths, arrives: its cost is of second order."""
+
+
+def relaxation(
+    hamiltonian: AbstractHamiltonian, saddle: StationaryPoint, guess: Path, arrival: object
+) -> Orbit | None:
+    """Noiseless motion from a saddle to an attractor or the boundary; None if it leads elsewhere.
+
+    Of the two senses, the one of the guess is tried first.
+    """
+    if not isinstance(arrival, StationaryPoint | AbstractRegion):
+        return None
+    length = float(np.linalg.norm(np.diff(guess, axis=0), axis=1).sum())
+    direction = saddle.repelling_directions()[0]
+    aligned = np.sign(direction @ (guess - saddle.point).sum(axis=0)) or 1.0
+
+    def close(t: float, x: Vector) -> float:
+        if isinstance(arrival, StationaryPoint):
+            return float(np.linalg.norm(x - arrival.point)) - 1e-6 * length
+        return -float(arrival.level(x))
+
+    close.terminal = True
+    for sense in (aligned, -aligned):
+        near = saddle.point + 1e-6 * length * sense * direction
+        flow = solve_flow(hamiltonian, near, 100 / saddle.slowest, close)
+        if flow.status == 1:
+            break
+    else:
+        return None
+    path = np.concatenate([saddle.point[None], flow.y.T])
+    times = np.concatenate([[flow.t[0] - 1 / saddle.slowest], flow.t])
+    if isinstance(arrival, StationaryPoint):
+        path = np.concatenate([path, arrival.point[None]])
+        times = np.append(times, times[-1] + 1 / arrival.slowest)
+    return free_orbit(times, path)
+
+
+def free_passage(hamiltonian: AbstractHamiltonian, start: Vector, end: Vector) -> Orbit | None:
+    """Noiseless motion from a point through another, if it comes there by itself."""
+    length = float(np.linalg.norm(end - start))
+    velocities = at_each(drift, hamiltonian, np.stack([start, end]))
+    speed = float(np.linalg.norm(velocities, axis=1).max())
+    if speed == 0:
+        return None
+    for duration in (4.0, 40.0, 400.0):
+        flow = solve_flow(hamiltonian, start, duration * length / speed, None)
+        times = np.linspace(0, flow.t[-1], 20_001)
+        nearest = int(np.argmin(np.linalg.norm(flow.sol(times).T - end, axis=1)))
+        around = scipy.optimize.minimize_scalar(
+            lambda t, flow=flow: float(np.linalg.norm(flow.sol(t) - end)),
+            bounds=(times[max(nearest - 1, 0)], times[min(nearest + 1, len(times) - 1)]),
+            method="bounded",
+            options={"xatol": 1e-14 * flow.t[-1]},
+        )
+        if around.fun <= MISSED * length:
+            times = np.linspace(0, around.x, 401)
+            path = flow.sol(times).T
+            path[-1] = end
+            return free_orbit(times, path)
+    return None
+
+
+def free_orbit(times: Float[np.ndarray, " n"], path: Path) -> Orbit:
+    """An orbit without fluctuation."""
+    return Orbit(
+        times=times - times[-1],
+        path=path,
+        momenta=np.zeros_like(path),
+        actions=np.zeros(len(times)),
+        value=0.0,
+        error=0.0,
+        converged=True,
+        method="noiseless motion",
+    )
+
+
+def solve_flow(
+    hamiltonian: AbstractHamiltonian,
+    start: Vector,
+    duration: float,
+    event: Callable[[float, Vector], float] | None,
+) -> Any:
+    """Noiseless motion, by a solver that bears stiffness."""
+    return scipy.integrate.solve_ivp(
+        lambda t, x: in_float64(drift, hamiltonian, x),
+        (0.0, duration),
+        start,
+        method="LSODA",
+        events=event,
+        dense_output=True,
+        rtol=1e-10,
+        atol=1e-12 * (1 + float(np.abs(start).max())),
+    )
+
+
+def drift(hamiltonian: AbstractHamiltonian, x: Array) -> Array:
+    """Drift at a point, in JAX."""
+    return hamiltonian.drift(x)

@@ -1,0 +1,7 @@
+"""Prefactors of mean exit times: from the exponent to the number of steps."""
+
+from escapade.steepness.prefactor.boundary import boundary_prefactor
+from escapade.steepness.prefactor.result import Passage, Prefactor
+from escapade.steepness.prefactor.saddle import saddle_prefactor
+
+__all__ = ["Passage", "Prefactor", "boundary_prefactor", "saddle_prefactor"]
