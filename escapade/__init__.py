@@ -1,7 +1,7 @@
 """Escapade: how fast, by which route and by which mechanism does SGD leave a minimum?
 
 Describe an `Escape` (what is left, by which dynamics, out of which region), then ask a verb about
-it: `simulate`, `solve`, `predict`, `minimum_steepness`, `diagnose`.
+it: `simulate`, `solve`, `predict`, `minimum_steepness`, `quasipotential`, `steepness`, `diagnose`.
 """
 
 from escapade import data, errors, noise
@@ -10,10 +10,18 @@ from escapade.dynamics import ContinuousSGD, GaussianSGD, LangevinSGD, Minibatch
 from escapade.errors import EscapadeError
 from escapade.escape import Escape
 from escapade.exact import ExactExit, solve
-from escapade.exits import ExitSample, Interrupted, simulate
+from escapade.exits import ExitSample, Interrupted, iterates, simulate
 from escapade.minimum import Minimum, Neighbourhood, find_minimum, neighbourhood, train
 from escapade.region import Ball, Basin, HalfSpace, Slab, Sublevel, Where
-from escapade.steepness import Instanton, minimum_steepness
+from escapade.steepness import (
+    GridQuasipotential,
+    Instanton,
+    SteepnessTrace,
+    minimum_steepness,
+    quasipotential,
+    steepness,
+    trace_steepness,
+)
 from escapade.theory import Diagnosis, Groups, Prediction, diagnose, predict
 
 __version__ = "0.1.0"
@@ -28,6 +36,7 @@ __all__ = [
     "ExactExit",
     "ExitSample",
     "GaussianSGD",
+    "GridQuasipotential",
     "Groups",
     "HalfSpace",
     "Instanton",
@@ -38,18 +47,23 @@ __all__ = [
     "Neighbourhood",
     "Prediction",
     "Slab",
+    "SteepnessTrace",
     "Sublevel",
     "Where",
     "data",
     "diagnose",
     "errors",
     "find_minimum",
+    "iterates",
     "landscapes",
     "minimum_steepness",
     "neighbourhood",
     "noise",
     "predict",
+    "quasipotential",
     "simulate",
     "solve",
+    "steepness",
+    "trace_steepness",
     "train",
 ]

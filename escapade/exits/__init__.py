@@ -2,5 +2,6 @@
 
 from escapade.exits.ensemble import Interrupted, simulate
 from escapade.exits.sample import ExitSample
+from escapade.exits.trajectory import iterates
 
-__all__ = ["ExitSample", "Interrupted", "simulate"]
+__all__ = ["ExitSample", "Interrupted", "iterates", "simulate"]

@@ -13,6 +13,7 @@ the square of theirs.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -190,7 +191,7 @@ class _Problem:
         trajectory = Trajectory(times, path, momenta)
         return trajectory, self._orbit(trajectory, solution)
 
-    def _orbit(self, trajectory: Trajectory, solution: object) -> Orbit:
+    def _orbit(self, trajectory: Trajectory, solution: Any) -> Orbit:
         widths = np.diff(solution.x)
         nodes = (solution.x[:-1, None] + widths[:, None] * (GAUSS_POINTS + 1) / 2).ravel()
         states = solution.sol(nodes)
@@ -262,7 +263,7 @@ class _Problem:
             flow *= unknown[0][0]
         return _finite(flow)
 
-    def _flow_slopes(self, mesh: np.ndarray, states: np.ndarray, *unknown: np.ndarray) -> object:
+    def _flow_slopes(self, mesh: np.ndarray, states: np.ndarray, *unknown: np.ndarray) -> Any:
         slopes = at_each(_flow_slopes, self.hamiltonian, *self._physical(states))
         scale = self.duration * self.units[None, :] / self.units[:, None]
         slopes = _finite(np.moveaxis(slopes * scale, 0, -1))
@@ -322,8 +323,7 @@ class _Problem:
         return conditions, slopes
 
     def _start_point(self) -> Vector:
-        point = self.departure.point if self.leaves else self.departure
-        return self._scaled(point)
+        return self._scaled(_place(self.departure))
 
     def _scaled(self, point: Vector) -> Vector:
         return (point - self.origin) / self.length
@@ -340,9 +340,9 @@ class _Problem:
         vectors = np.linalg.qr(basis / self.units[:, None], mode="complete")[0]
         return vectors[:, self.dim :].T
 
-    def _tangents(self, end: np.ndarray) -> np.ndarray | None:
+    def _tangents(self, end: np.ndarray) -> np.ndarray:
         if not isinstance(self.arrival, AbstractRegion):
-            return None
+            return np.zeros((0, self.dim))
         normal = level_derivatives(self.arrival, self._physical(end[:, None])[0][0])[1]
         return np.linalg.qr(normal[:, None], mode="complete")[0][:, 1:].T
 

@@ -6,6 +6,7 @@ the chain as the batch size grows at a fixed learning rate (Kifer 1990; Freidlin
 chapter 5).
 """
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,6 @@ from escapade.steepness.hamiltonian import AbstractHamiltonian
 from escapade.steepness.local import quasipotential
 from escapade.steepness.orbit import Orbit
 from escapade.steepness.path_problem import (
-    BoundaryEnd,
     Path,
     PathProblem,
     StationaryPath,
@@ -28,6 +28,7 @@ from escapade.steepness.path_problem import (
 )
 from escapade.steepness.search import (
     Setting,
+    anchored,
     drift_matrix,
     noise_covariance,
     out_of,
@@ -44,7 +45,7 @@ NEAR = 0.1
 """Distance of the first point of a search from the minimum, as a fraction of the path's."""
 NEAREST = 1e-3
 """The same of the path handed back."""
-SEARCH_STEPS = 2000
+SEARCH_STEPS = 500
 MOST_STEPS = 200_000
 
 
@@ -90,6 +91,7 @@ def chain_orbits(
     rate = hamiltonian.time_step
     if rate is None:
         raise InvalidArgument("hamiltonian is that of continuous time; give a chain's")
+    rate = float(rate)
     if (region is None) == (to is None):
         raise InvalidArgument("give either the region that is left or the end point to=...")
     with float64():
@@ -102,18 +104,15 @@ def chain_orbits(
             raise InvalidArgument(
                 f"steps is {steps}; give a whole number from 1 to {MOST_STEPS}, or None"
             )
-        within = StepsFromStart(hamiltonian, start, minimum, drift, int(steps))
-        if to is None:
-            found = leaving(within, region, points, tolerance)
-        else:
-            found = reaching(within, to, points, tolerance, what)
+        within = StepsFromStart(hamiltonian, start, minimum, drift, rate, int(steps))
+        found = _from_point(within, region, to, points, tolerance, what)
         exactly = None if to is None else int(steps)
         orbits = [_orbit(each, 0.0, tolerance, exactly=exactly) for each in found]
     else:
         if stationary is None:
             covariance = noise_covariance(hamiltonian, minimum)
             stationary = stationary_covariance_discrete(drift, covariance, rate)
-        setting = _from_minimum(hamiltonian, minimum, drift, stationary)
+        setting = _from_minimum(hamiltonian, minimum, drift, stationary, rate)
         orbits = _without_limit(setting, region, to, points, tolerance, what)
     if not orbits:
         raise NotConverged(
@@ -136,37 +135,50 @@ def _without_limit(
     Those that pass or end at a saddle rest there as long as at the minimum, so that only a path
     from the minimum itself, lengthened until nothing more is gained, tells their cost.
     """
-    try:
-        found = (
-            out_of(setting, region, points) if to is None else to_points(setting, to, points, what)
-        )
-    except NotConverged:
-        found = []
+    found: list[StationaryPath] = []
+    with contextlib.suppress(NotConverged):
+        if to is not None:
+            found = to_points(setting, to, points, what)
+        elif region is not None:
+            found = out_of(setting, region, points)
     orbits = [_from_afar(setting, each, tolerance) for each in found]
     resolved = [orbit for orbit in orbits if orbit is not None]
     if resolved and len(resolved) == len(orbits):
         return resolved
-    minimum = setting.minimum
-    within = StepsFromStart(setting.hamiltonian, minimum, minimum, setting.drift, LONGEST_REST)
-    if to is None:
-        found = leaving(within, region, points, tolerance)
-    else:
-        found = reaching(within, to, points, tolerance, what)
+    minimum, rate = setting.minimum, float(setting.grid.widths[0])
+    rest = StepsFromStart(setting.hamiltonian, minimum, minimum, setting.drift, rate, LONGEST_REST)
+    found = _from_point(rest, region, to, points, tolerance, what)
     known = [orbit.end for orbit in resolved]
     for each in found:
         length = np.linalg.norm(each.end - minimum)
         if all(np.linalg.norm(each.end - end) > 1e-3 * length for end in known):
-            longer = lengthened(within, each)
+            longer = lengthened(rest, each)
             gained = np.inf if longer is None else abs(1 - longer.value / each.value)
             resolved.append(_orbit(each, gained, tolerance, infinite=True))
     return resolved
 
 
+def _from_point(
+    steps: StepsFromStart,
+    region: AbstractRegion | None,
+    to: Vector | None,
+    points: Float[np.ndarray, "k dim"],
+    tolerance: float,
+    what: str,
+) -> list[StationaryPath]:
+    if to is not None:
+        return reaching(steps, to, points, tolerance, what)
+    return [] if region is None else leaving(steps, region, points, tolerance)
+
+
 def _from_minimum(
-    hamiltonian: AbstractHamiltonian, minimum: Vector, drift: Matrix, stationary: Matrix
+    hamiltonian: AbstractHamiltonian,
+    minimum: Vector,
+    drift: Matrix,
+    stationary: Matrix,
+    rate: float,
 ) -> Setting:
     """Unlimited steps: the first of a few ones costs what the quadratic theory says."""
-    rate = float(hamiltonian.time_step)
     slowest = np.abs(np.linalg.eigvals(np.eye(len(drift)) - rate * drift)).max()
     steps = int(np.clip(np.log(NEAR) / np.log(max(slowest, 1e-3)), 8, SEARCH_STEPS))
     return Setting(
@@ -186,7 +198,7 @@ def _from_afar(setting: Setting, found: StationaryPath, tolerance: float) -> Orb
 
     None when it does not come closer.
     """
-    rate = setting.rate
+    rate = float(setting.grid.widths[0])
     backwards = np.eye(len(setting.minimum)) - rate * setting.drift.T
     error = _quadratic_error(setting, found)
     while True:
@@ -199,7 +211,9 @@ def _from_afar(setting: Setting, found: StationaryPath, tolerance: float) -> Orb
         if steps >= MOST_STEPS:
             return None
         # Momenta decay backwards in time as those of the linear chain.
-        momentum, momenta, points = found.path.initial, [], []
+        momentum = found.path.initial
+        momenta: list[Vector] = []
+        points: list[Vector] = []
         while len(momenta) < max(8, MOST_STEPS - steps):
             momenta.append(momentum)
             momentum = backwards @ momentum
@@ -213,15 +227,12 @@ def _from_afar(setting: Setting, found: StationaryPath, tolerance: float) -> Orb
             momentum,
             path.multiplier,
         )
-        end = found.problem.end
-        if isinstance(end, BoundaryEnd):
-            end = BoundaryEnd(end.region, path.points[-1], end.metric)
         problem = PathProblem(
             setting.hamiltonian,
             chain_grid(rate, steps + len(points)),
             setting.mean,
             setting.spread,
-            end,
+            anchored(found),
             found.problem.units,
         )
         again = problem.solve(longer)
@@ -260,7 +271,8 @@ def _orbit(
     exactly: int | None = None,
 ) -> Orbit:
     """The result; of exactly so many steps where the path rests the longer at no cost."""
-    steps, rate = found.problem.grid.panels, float(found.problem.hamiltonian.time_step)
+    edges = found.problem.grid.edges
+    steps = len(edges) - 1
     path, momenta, actions = found.path.points, found.edge_momenta(), found.actions()
     if exactly is not None and steps < exactly:
         at = (resting_places(found) or [0])[0]
@@ -272,7 +284,7 @@ def _orbit(
         steps = exactly
     error = error + 1e-15 * np.sqrt(steps) + 1e-13
     return Orbit(
-        times=rate * (np.arange(steps + 1.0) - (steps if infinite else 0)),
+        times=edges[1] * (np.arange(steps + 1.0) - (steps if infinite else 0)),
         path=path,
         momenta=momenta,
         actions=actions,

@@ -10,7 +10,6 @@ from escapade.precision import in_float64
 from escapade.region import AbstractRegion
 from escapade.steepness.hamiltonian import AbstractHamiltonian
 from escapade.steepness.path_problem import (
-    BoundaryEnd,
     Path,
     StationaryPath,
     chain_grid,
@@ -18,6 +17,7 @@ from escapade.steepness.path_problem import (
 from escapade.steepness.search import (
     Setting,
     add_distinct,
+    anchored,
     first_outside,
     free_end,
     noise_covariance,
@@ -48,19 +48,19 @@ class StepsFromStart:
         start: Vector,
         minimum: Vector,
         drift: Matrix,
+        rate: float,
         longest: int,
     ):
         """Follow the noiseless path from the start, over a horizon in steps."""
         self.hamiltonian, self.start, self.minimum = hamiltonian, start, minimum
-        self.drift, self.longest = drift, longest
-        self.rate = float(hamiltonian.time_step)
+        self.drift, self.rate, self.longest = drift, rate, longest
         self.covariance = noise_covariance(hamiltonian, minimum)
         slowest = self.rate * np.linalg.eigvals(drift).real.min()
         self.moderate = int(min(longest, max(8, np.ceil(RELAXATIONS / slowest))))
         if np.array_equal(start, minimum):
             falls = np.tile(start, (longest, 1))
         else:
-            falls = in_float64(_fall, hamiltonian, start, np.arange(-(-longest // 256) * 256))
+            falls = in_float64(_fall, hamiltonian, rate, start, np.arange(-(-longest // 256) * 256))
         self.noiseless = np.concatenate([start[None], falls])[: longest + 1]
 
     def within(self, steps: int) -> Setting:
@@ -78,12 +78,12 @@ class StepsFromStart:
 
 
 def _fall(
-    hamiltonian: AbstractHamiltonian, start: Float[Array, " dim"], counter: Array
+    hamiltonian: AbstractHamiltonian, rate: float, start: Float[Array, " dim"], counter: Array
 ) -> Float[Array, "n dim"]:
     """Noiseless steps."""
 
     def step(x: Array, _: Array) -> tuple[Array, Array]:
-        x = x + hamiltonian.time_step * hamiltonian.drift(x)
+        x = x + rate * hamiltonian.drift(x)
         return x, x
 
     return jax.lax.scan(step, start, counter)[1]
@@ -161,10 +161,7 @@ def lengthened(steps: StepsFromStart, found: StationaryPath) -> StationaryPath |
         places = (resting_places(found) or [0])[-left:]
         each = max(1, min(int(share * panels), left) // len(places))
         setting = steps.within(panels + each * len(places))
-        end = found.problem.end
-        if isinstance(end, BoundaryEnd):
-            end = BoundaryEnd(end.region, found.end, end.metric)
-        problem = setting.problem(end, found.end - setting.arrival)
+        problem = setting.problem(anchored(found), found.end - setting.arrival)
         again = problem.solve_held(waiting(found, places, each))
         if again is not None and again.is_minimum():
             return again

@@ -2,13 +2,14 @@
 
 import numpy as np
 import scipy.linalg
+import scipy.optimize
 from jaxtyping import Float
 
 from escapade.errors import DegenerateNoise, NotInRegion
 from escapade.minimum import Neighbourhood
 from escapade.minimum.lyapunov import horizon_covariance
 from escapade.region.forms import LinearForm, QuadraticForm
-from escapade.steepness.local import minimum_over_boundary, quasipotential
+from escapade.steepness.local import LocalExit, minimum_over_boundary, quasipotential
 from escapade.steepness.orbit import Orbit
 
 Matrix = Float[np.ndarray, "dim dim"]
@@ -42,19 +43,16 @@ def linear_orbits(
         Unstable: when the chain is unstable at this learning rate.
     """
     mean: Vector | None = None
+    duration = 0.0
     if time is None:
         spread = around.stationary_covariance(rate)
     else:
         duration = time if rate is None else np.rint(time / rate)
-        spread = horizon_covariance(around.drift_matrix, around.covariance, duration, rate)
-        mean = _propagator(around.drift_matrix, duration, rate) @ (start - minimum)
+        if isinstance(end, LinearForm | QuadraticForm) and np.any(start != minimum):
+            duration = _best_duration(around, start - minimum, end, duration, rate)
+        spread, mean = _law(around, start - minimum, duration, rate)
     if isinstance(end, LinearForm | QuadraticForm):
-        if mean is not None and not end.distance_along(mean[None])[0] > 1:
-            raise NotInRegion(
-                "at the horizon the start is outside the region without any noise; no fluctuation "
-                "is needed, so the steepness is zero"
-            )
-        found = minimum_over_boundary(spread, end, mean)
+        found = _out_of(end, spread, mean)
         value, ends = found.value, found.points
     else:
         ends = (end - minimum)[None]
@@ -84,6 +82,50 @@ def linear_orbits(
             )
         )
     return orbits
+
+
+def _law(
+    around: Neighbourhood, start: Vector, duration: float, rate: float | None
+) -> tuple[Matrix, Vector]:
+    """Covariance (per epsilon^2) and mean after a time, or a number of steps."""
+    spread = horizon_covariance(around.drift_matrix, around.covariance, duration, rate)
+    return spread, _propagator(around.drift_matrix, duration, rate) @ start
+
+
+def _out_of(form: LinearForm | QuadraticForm, spread: Matrix, mean: Vector | None) -> LocalExit:
+    if mean is not None and not form.distance_along(mean[None])[0] > 1:
+        raise NotInRegion(
+            "the path from the start without noise leaves the region by itself within the "
+            "horizon; no fluctuation is needed, so the steepness is zero"
+        )
+    return minimum_over_boundary(spread, form, mean)
+
+
+def _best_duration(
+    around: Neighbourhood,
+    start: Vector,
+    form: LinearForm | QuadraticForm,
+    longest: float,
+    rate: float | None,
+) -> float:
+    """Time of the cheapest exit: away from the minimum an early one may be the best."""
+
+    def value(duration: float) -> float:
+        return _out_of(form, *_law(around, start, duration, rate)).value
+
+    rates = around.relaxation_rates
+    first = 1.0 if rate is not None else min(1e-3 / rates.max(), longest / 2)
+    durations = np.geomspace(first, longest, 100)
+    if rate is not None:
+        durations = np.unique(np.rint(durations))
+    values = [value(duration) for duration in durations]
+    best = int(np.argmin(values))
+    low, high = durations[max(best - 1, 0)], durations[min(best + 1, len(durations) - 1)]
+    if rate is not None:
+        return float(min(np.arange(low, high + 1), key=value))
+    if best == len(durations) - 1:
+        return longest
+    return float(scipy.optimize.minimize_scalar(value, bounds=(low, high), method="bounded").x)
 
 
 def _rounding(around: Neighbourhood) -> float:

@@ -5,13 +5,11 @@ that are halved where the momentum is not resolved. The value is the action of t
 of sixth order in the panels' width.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.integrate
-import scipy.optimize
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from escapade.errors import InvalidArgument, NotConverged, NotInRegion
 from escapade.minimum.lyapunov import horizon_covariance
@@ -22,7 +20,6 @@ from escapade.steepness.orbit import Orbit
 from escapade.steepness.path_problem import (
     Grid,
     Path,
-    PointEnd,
     StationaryPath,
     derivatives,
     gauss_grid,
@@ -31,6 +28,7 @@ from escapade.steepness.path_problem import (
 from escapade.steepness.search import (
     Setting,
     add_distinct,
+    anchored,
     drift_matrix,
     first_outside,
     free_end,
@@ -101,8 +99,9 @@ def finite_horizon_orbits(
     if to is not None:
         setting = horizons.within(horizons.mesh(min(time, horizons.relaxation)))
         shorter = to_points(setting, to, points, what)
-        found = [_lengthened(horizons, None, each, tolerance) for each in shorter]
-    else:
+        longer = [_lengthened(horizons, None, each, tolerance) for each in shorter]
+        found = [each for each in longer if each is not None]
+    elif region is not None:
         found = _leaving(horizons, region, points, tolerance)
     if not found:
         raise NotConverged(
@@ -113,47 +112,35 @@ def finite_horizon_orbits(
     return sorted(orbits, key=lambda orbit: orbit.value)
 
 
-@dataclass(frozen=True)
 class _Horizons:
-    """Settings of all horizons up to the longest."""
+    """Settings of all horizons up to the longest.
 
-    hamiltonian: AbstractHamiltonian
-    start: Vector
-    minimum: Vector
-    longest: float
+    Attributes:
+        longest: the horizon asked for.
+        fastest: largest rate of relaxation.
+        relaxation: horizon of the first search, a few of the slowest relaxation times.
+        noiseless: points of the noiseless path at given times.
+    """
 
-    def __post_init__(self) -> None:
-        drift = drift_matrix(self.hamiltonian, self.minimum)
-        held = {
-            "drift": drift,
-            "covariance": noise_covariance(self.hamiltonian, self.minimum),
-            "fastest": float(np.linalg.norm(drift, 2)),
-            "relaxation": RELAXATIONS / float(np.linalg.eigvals(drift).real.min()),
-            "noiseless": self._fall(),
-        }
-        self.__dict__.update(held)
-
-    def _fall(self):
-        if np.array_equal(self.start, self.minimum):
-            return lambda times: np.tile(self.start, (len(times), 1))
-        run = scipy.integrate.solve_ivp(
-            lambda _, x: in_float64(self.hamiltonian.drift, x),
-            (0.0, self.longest),
-            self.start,
-            method="LSODA",
-            rtol=1e-9,
-            atol=1e-12 * np.linalg.norm(self.start - self.minimum),
-            dense_output=True,
-        )
-        return lambda times: run.sol(times).T
+    def __init__(
+        self, hamiltonian: AbstractHamiltonian, start: Vector, minimum: Vector, longest: float
+    ):
+        """Follow the noiseless path from the start over the longest horizon."""
+        self.hamiltonian, self.start, self.minimum = hamiltonian, start, minimum
+        self.longest = longest
+        self.drift = drift_matrix(hamiltonian, minimum)
+        self.covariance = noise_covariance(hamiltonian, minimum)
+        self.fastest = float(np.linalg.norm(self.drift, 2))
+        self.relaxation = RELAXATIONS / float(np.linalg.eigvals(self.drift).real.min())
+        self.noiseless = _fall(hamiltonian, start, minimum, longest)
 
     def mesh(self, time: float) -> Float[np.ndarray, " edges"]:
         """Panels fine at both ends, where paths bend on the fastest time scale."""
-        width, widths = min(0.25 / self.fastest, time / 8), []
-        while 2 * sum(widths) < time:
-            widths.append(min(width * 1.3 ** len(widths), time / 8))
-        widths = np.array(widths + widths[::-1])
-        return np.append(time * np.cumsum([0.0, *widths[:-1]]) / widths.sum(), time)
+        width, half = min(0.25 / self.fastest, time / 8), [0.0]
+        while 2 * sum(half) < time:
+            half.append(min(width * 1.3 ** (len(half) - 1), time / 8))
+        inner = np.cumsum([*half, *half[:0:-1]])
+        return np.append(time * inner[:-1] / inner[-1], time)
 
     def within(self, edges: Float[np.ndarray, " edges"]) -> Setting:
         """The setting on a mesh."""
@@ -168,6 +155,24 @@ class _Horizons:
             reach=horizon_covariance(self.drift, self.covariance, edges[-1]),
             minimum=self.minimum,
         )
+
+
+def _fall(
+    hamiltonian: AbstractHamiltonian, start: Vector, minimum: Vector, longest: float
+) -> Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, "n dim"]]:
+    """The noiseless path as a function of time."""
+    if np.array_equal(start, minimum):
+        return lambda times: np.tile(start, (len(times), 1))
+    run = scipy.integrate.solve_ivp(
+        lambda _, x: in_float64(hamiltonian.drift, x),
+        (0.0, longest),
+        start,
+        method="LSODA",
+        rtol=1e-9,
+        atol=1e-12 * np.linalg.norm(start - minimum),
+        dense_output=True,
+    )
+    return lambda times: run.sol(times).T
 
 
 def _leaving(
@@ -221,7 +226,7 @@ def _lengthened(
     A path out of a region whose energy changes sign on the way is cheapest there.
     """
     if found.problem.grid.edges[-1] < horizons.longest:
-        found = _resolved(horizons, region, found, tolerance)
+        found = _resolved(horizons, found, tolerance)
     while found.problem.grid.edges[-1] < horizons.longest:
         edges, energy = found.problem.grid.edges, _energy(found)
         left = horizons.longest - edges[-1]
@@ -230,7 +235,7 @@ def _lengthened(
         again = None
         share = 0.5
         while again is None and share > 0.01:
-            again = _waited(horizons, region, found, min(share * edges[-1], left))
+            again = _waited(horizons, found, min(share * edges[-1], left))
             share /= 4
         if again is None:
             break
@@ -244,9 +249,7 @@ def _lengthened(
     return found
 
 
-def _waited(
-    horizons: _Horizons, region: AbstractRegion | None, found: StationaryPath, extra: float
-) -> StationaryPath | None:
+def _waited(horizons: _Horizons, found: StationaryPath, extra: float) -> StationaryPath | None:
     """The minimiser at a horizon that is longer by some time."""
     edges, places = found.problem.grid.edges, resting_places(found) or [0]
     inner = horizons.mesh(extra / len(places))
@@ -258,7 +261,7 @@ def _waited(
     longer[-1] = min(longer[-1], horizons.longest)
     if abs(longer[-1] - horizons.longest) < 1e-9 * horizons.longest:
         longer[-1] = horizons.longest
-    again = _on_mesh(horizons, region, found, longer, guess)
+    again = _on_mesh(horizons, found, longer, guess)
     return again if again is not None and again.is_minimum() else None
 
 
@@ -282,21 +285,20 @@ def _between(
     horizons: _Horizons, region: AbstractRegion, shorter: StationaryPath, longer: StationaryPath
 ) -> StationaryPath | None:
     """The minimiser at the horizon between two at which its energy vanishes."""
-    tried = [shorter, longer]
-
-    def energy_at(time: float) -> float:
-        nearest = min(tried, key=lambda each: abs(each.problem.grid.edges[-1] - time))
-        if nearest.problem.grid.edges[-1] != time:
-            again = _within_time(horizons, region, nearest, time)
-            if again is None:
-                return np.nan
-            tried.append(again)
-            nearest = again
-        return _energy(nearest)
-
-    times = [each.problem.grid.edges[-1] for each in tried]
-    scipy.optimize.brentq(energy_at, *times, xtol=1e-9 * times[0], rtol=1e-9, disp=False)
-    return min(tried, key=lambda each: abs(_energy(each)))
+    for iteration in range(60):
+        energies = _energy(shorter), _energy(longer)
+        ends = shorter.problem.grid.edges[-1], longer.problem.grid.edges[-1]
+        # The energy is the value's derivative: what is left to gain is their product at most.
+        best = shorter if abs(energies[0]) < abs(energies[1]) else longer
+        if min(np.abs(energies)) * (ends[1] - ends[0]) < 1e-11 * abs(best.value):
+            return best
+        share = 0.5 if iteration % 3 == 2 else energies[0] / (energies[0] - energies[1])
+        time = ends[0] + np.clip(share, 1e-3, 1 - 1e-3) * (ends[1] - ends[0])
+        again = _within_time(horizons, region, best, time)
+        if again is None:
+            return None
+        shorter, longer = (again, longer) if _energy(again) >= 0 else (shorter, again)
+    return best
 
 
 def _within_time(
@@ -317,9 +319,9 @@ def _refined(
     """Halve panels until the value has settled."""
     error, goal = np.inf, tolerance
     while found.problem.grid.panels < MOST_PANELS:
-        found = _resolved(horizons, region, found, goal)
+        found = _resolved(horizons, found, goal)
         edges = found.problem.grid.edges
-        again = _on_mesh(horizons, region, found, _halved(edges, np.full(len(edges) - 1, True)))
+        again = _on_mesh(horizons, found, _halved(edges, np.full(len(edges) - 1, True)))
         if again is None:
             # Too flat for another mesh: rests so long that the passage may shift in time.
             error = min(error, _unresolved(found).sum() / abs(found.value))
@@ -353,16 +355,14 @@ def _refined(
     )
 
 
-def _resolved(
-    horizons: _Horizons, region: AbstractRegion | None, found: StationaryPath, goal: float
-) -> StationaryPath:
+def _resolved(horizons: _Horizons, found: StationaryPath, goal: float) -> StationaryPath:
     """Halve the panels on which the momentum is not resolved, until none is left."""
     while found.problem.grid.panels < MOST_PANELS:
         costs = _unresolved(found)
         coarse = costs > 0.1 * goal * abs(found.value) / len(costs)
         if not coarse.any():
             break
-        again = _on_mesh(horizons, region, found, _halved(found.problem.grid.edges, coarse))
+        again = _on_mesh(horizons, found, _halved(found.problem.grid.edges, coarse))
         if again is None:
             break
         found = again
@@ -370,7 +370,7 @@ def _resolved(
 
 
 def _halved(
-    edges: Float[np.ndarray, " edges"], coarse: Float[np.ndarray, " panels"]
+    edges: Float[np.ndarray, " edges"], coarse: Bool[np.ndarray, " panels"]
 ) -> Float[np.ndarray, " more"]:
     middles = (edges[:-1] + edges[1:])[coarse] / 2
     return np.sort(np.concatenate([edges, middles]))
@@ -392,7 +392,6 @@ def _unresolved(found: StationaryPath) -> Float[np.ndarray, " panels"]:
 
 def _on_mesh(
     horizons: _Horizons,
-    region: AbstractRegion | None,
     found: StationaryPath,
     edges: Float[np.ndarray, " edges"],
     guess: Path | None = None,
@@ -401,11 +400,8 @@ def _on_mesh(
     setting = horizons.within(edges)
     if guess is None:
         guess = _resampled(found.path, found.problem.grid, setting.grid)
-    if region is None:
-        end = PointEnd(found.problem.end.target)
-        return setting.problem(end, end.target - setting.arrival).solve_held(guess)
-    held = replace(found.problem.end, anchor=found.end)
-    return setting.problem(held, found.end - setting.arrival).solve_held(guess)
+    end = anchored(found)
+    return setting.problem(end, found.end - setting.arrival).solve_held(guess)
 
 
 def _resampled(path: Path, old: Grid, new: Grid) -> Path:

@@ -38,6 +38,10 @@ MOST_UNEVEN = 2.0
 LONGEST_MOVE = 0.2
 """Most that a point moves in one step, in lengths of the curve."""
 MOST_DAMPING = 1e8
+SLIGHT_DAMPING = 1e-2
+"""A small decrease under more damping than this is no sign of rest."""
+TOUCHING = 1e-2
+"""A curve this close to the boundary, in edges, has arrived."""
 CURVED = 1e-6
 """Share of the typical curvature of the action by which a minimum may seem to curve downwards."""
 
@@ -90,6 +94,7 @@ def least_action_curve(
         actions, slopes, curvatures = at_each(_derivatives, charge, _edges(path))
         value = float(actions.sum())
         system = _NormalSystem(path, slopes, curvatures, region)
+        trial: Path | None = None
         while True:
             move = system.solve(damping)
             trial = None if move is None else _moved(path, move, region)
@@ -100,13 +105,19 @@ def least_action_curve(
             damping *= 8
             if damping > MOST_DAMPING:
                 break
-        if damping <= MOST_DAMPING:
+        if trial is not None and damping <= MOST_DAMPING:
             path = trial
             damping = max(damping / 8, 1e-12)
             lengths = np.linalg.norm(np.diff(path, axis=0), axis=1)
+            if region is not None:
+                kept = _inside(region, path, float(lengths.mean()))
+                if kept < len(path):
+                    path = resample(path[:kept], len(path))
+                    path[-1] = onto_boundary(region, path[-1])
+                    continue
             if lengths.max() > MOST_UNEVEN * lengths.min():
                 path = resample(path, len(path))
-            if value - lower > rest * max(abs(value), 1e-300):
+            if value - lower > rest * max(abs(value), 1e-300) or damping > SLIGHT_DAMPING:
                 continue
         # At rest, or no direction is downhill beyond rounding.
         if pushed == 2 or system.solve(CURVED) is not None:
@@ -285,6 +296,14 @@ def _momentum(
     return inverse(rate * direction - drift), 1 / (rate + 1e-300)
 
 
+def _inside(region: AbstractRegion, path: Path, edge: float) -> int:
+    """How many points there are up to the first that touches the boundary."""
+    levels, slopes = at_each(_level_and_slope, region, path[1:])
+    distances = levels / np.maximum(np.linalg.norm(slopes, axis=1), 1e-300)
+    touching = np.flatnonzero(~(distances < -TOUCHING * edge))
+    return max(int(touching[0]) + 2, 3) if len(touching) else len(path)
+
+
 def _pushed(path: Path, region: AbstractRegion | None, seed: int) -> Path:
     direction = np.random.default_rng(seed).standard_normal(path.shape[1])
     length = float(np.linalg.norm(path[-1] - path[0]))
@@ -299,6 +318,12 @@ def _pushed(path: Path, region: AbstractRegion | None, seed: int) -> Path:
 
 def _edges(path: Path) -> Float[np.ndarray, "edges two_dim"]:
     return np.concatenate([path[:-1], path[1:]], axis=1)
+
+
+def _level_and_slope(
+    region: AbstractRegion, point: Float[Array, " dim"]
+) -> tuple[Float[Array, ""], Float[Array, " dim"]]:
+    return jax.value_and_grad(region._level)(point)
 
 
 def _level(

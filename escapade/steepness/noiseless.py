@@ -40,7 +40,7 @@ def relaxation(
             return float(np.linalg.norm(x - arrival.point)) - 1e-6 * length
         return -float(arrival.level(x))
 
-    close.terminal = True
+    close.terminal = True  # type: ignore[attr-defined]
     for sense in (aligned, -aligned):
         near = saddle.point + 1e-6 * length * sense * direction
         flow = solve_flow(hamiltonian, near, 100 / saddle.slowest, close)

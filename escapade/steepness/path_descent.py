@@ -126,11 +126,21 @@ def _duals(hamiltonian: AbstractHamiltonian, path: Array) -> tuple[Array, Array,
 
     def one(x: Array, slope: Array) -> tuple[Array, Array, Array]:
         drift, covariance = hamiltonian.drift(x), hamiltonian.covariance(x)
-        both = jnp.linalg.solve(covariance, jnp.stack([drift, slope], axis=1))
+        both = _inverse(covariance) @ jnp.stack([drift, slope], axis=1)
         speed = jnp.sqrt(jnp.vdot(drift, both[:, 0]) / (jnp.vdot(slope, both[:, 1]) + 1e-300))
         return speed, speed * both[:, 1] - both[:, 0], covariance
 
     return jax.vmap(one)(path, slopes * (len(path) - 1))
+
+
+def _inverse(matrix: Array) -> Array:
+    """Explicit in one and two dimensions, where calling a library costs more than the sums."""
+    if len(matrix) == 1:
+        return 1 / matrix
+    if len(matrix) == 2:
+        (a, b), (c, d) = matrix
+        return jnp.array([[d, -b], [-c, a]]) / (a * d - b * c)
+    return jnp.linalg.inv(matrix)
 
 
 def _value(hamiltonian: AbstractHamiltonian, path: Array) -> Array:

@@ -224,7 +224,7 @@ class PathProblem:
         unit = momentum
         if isinstance(self.end, BoundaryEnd):
             slope = self.end.constraint(guess.points[-1], np.zeros(1))[1]
-            unit = momentum / max(np.linalg.norm(slope), 1e-300)
+            unit = momentum / max(float(np.linalg.norm(slope)), 1e-300)
         return self._pack(
             Path(
                 np.full_like(guess.points, length),

@@ -84,9 +84,10 @@ def boundary_orbits(
     """
     if isotropic_variance(hamiltonian) is None or not isinstance(departure, StationaryPoint):
         return [], ends
+    landscape = _landscape(hamiltonian)
     minima: list[tuple[float, Vector]] = []
     for end in ends:
-        found = _boundary_minimum(hamiltonian.landscape, region, end)
+        found = _boundary_minimum(landscape, region, end)
         if found is not None:
             minima.append(found)
     distinct: list[Vector] = []
@@ -142,22 +143,29 @@ def _descent(
     def arrived(t: float, x: Vector) -> float:
         return float(np.linalg.norm(x - minimum.point)) - close
 
-    arrived.terminal = True
+    arrived.terminal = True  # type: ignore[attr-defined]
     flow = solve_flow(hamiltonian, top, 200 / minimum.slowest, arrived)
     if flow.status != 1:
         return None
     return -flow.t[::-1], flow.y.T[::-1]
 
 
+def _landscape(hamiltonian: AbstractHamiltonian) -> AbstractLoss:
+    assert isinstance(hamiltonian, GaussianHamiltonian)
+    assert isinstance(hamiltonian.landscape, AbstractLoss)
+    return hamiltonian.landscape
+
+
 def _orbit(
-    hamiltonian: GaussianHamiltonian,
+    hamiltonian: AbstractHamiltonian,
     minimum: Vector,
     times: Float[np.ndarray, " n"],
     path: Float[np.ndarray, "n dim"],
     variance: float,
 ) -> Orbit:
-    losses, gradients = at_each(_value_and_gradient, hamiltonian.landscape, path)
-    floor = float(hamiltonian.landscape.loss(minimum))
+    landscape = _landscape(hamiltonian)
+    losses, gradients = at_each(_value_and_gradient, landscape, path)
+    floor = float(landscape.loss(minimum))
     actions = 2 * (losses - floor) / variance
     value = float(actions[-1])
     rounding = 4e-16 * max(abs(floor), abs(float(losses[-1]))) * 2 / variance

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from escapade.errors import DegenerateNoise, NoBoundary, NotConverged, Unsupported
+from escapade.errors import DegenerateNoise, InvalidArgument, NoBoundary, NotConverged, Unsupported
 from escapade.precision import in_float64
 from escapade.region import AbstractRegion, Basin, Where
 from escapade.region.boundary import distance_to_boundary
@@ -68,12 +68,6 @@ class Setting:
     minimum: Vector
 
     @property
-    def rate(self) -> float | None:
-        """Learning rate of a chain, a host number."""
-        step = self.hamiltonian.time_step
-        return None if step is None else float(step)
-
-    @property
     def arrival(self) -> Vector:
         """Where the noiseless path ends."""
         return self.noiseless[-1]
@@ -90,7 +84,8 @@ class Setting:
         The displacement sets the units of the unknowns.
         """
         soft = self.reach + COMPLIANCE * np.linalg.norm(self.reach, 2) * np.eye(len(self.mean))
-        units = np.linalg.norm(displacement), np.linalg.norm(np.linalg.solve(soft, displacement))
+        momentum = np.linalg.solve(soft, displacement)
+        units = float(np.linalg.norm(displacement)), float(np.linalg.norm(momentum))
         return PathProblem(self.hamiltonian, self.grid, self.mean, self.spread, end, units)
 
 
@@ -107,9 +102,14 @@ def to_points(
 
     Raises:
         DegenerateNoise: when no noise leads to the point.
+        InvalidArgument: when the noiseless path ends there.
         NotConverged: when no path was found.
     """
     dim, way = len(target), target - setting.arrival
+    if not np.linalg.norm(way) > 1e-12 * np.linalg.norm(setting.noiseless - target, axis=1).max():
+        raise InvalidArgument(
+            "to is where the path ends without noise, so the steepness is zero; give another point"
+        )
     spins = np.random.default_rng(1).standard_normal((0 if dim == 1 else 3, dim))
     spins *= 0.5 * np.linalg.norm(way) / np.linalg.norm(spins, axis=1, keepdims=True)
     bends = np.concatenate([np.zeros((1, dim)), points - setting.arrival - way / 2, spins, -spins])
@@ -273,7 +273,7 @@ def first_points(
 
 def _downhill(setting: Setting, region: AbstractRegion, target: Vector) -> StationaryPath | None:
     """The minimiser below a boundary point; None when lost, or when no path stays inside."""
-    soft = COMPLIANCE * np.linalg.norm(setting.reach, 2)
+    soft = COMPLIANCE * float(np.linalg.norm(setting.reach, 2))
     for _ in range(3):
         pulled = to_point(setting, target, soft)
         if pulled is None:
@@ -349,6 +349,12 @@ def _raised(
             stage /= 4
             if stage < SMALLEST_STAGE:
                 return None
+
+
+def anchored(found: StationaryPath) -> End:
+    """The end of a problem, held back, if at all, at where the path ends."""
+    end = found.problem.end
+    return end if isinstance(end, PointEnd) else replace(end, anchor=found.end)
 
 
 def resting_places(found: StationaryPath) -> list[int]:

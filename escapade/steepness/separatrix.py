@@ -221,17 +221,23 @@ def _bisected(region: AbstractRegion, low: Array, high: Array) -> tuple[Array, A
 
 def _followed(region: Basin, low: Array, high: Array) -> tuple[Array, Array, Array]:
     """Descent from two points, step by step, and the speed of the first."""
+    landscape, minimum, capture = region.landscape, region.minimum, region.capture_radius
+    assert landscape is not None
+    assert minimum is not None
+    assert capture is not None
+    assert region.step is not None
+    stride = region.step
 
     def step(pair: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], tuple]:
         first, second = pair
-        slope = region.landscape._gradient(first)
+        slope = landscape._gradient(first)
         speed = jnp.sqrt(jnp.sum(slope**2))
         return (descended(first), descended(second)), (first, second, speed)
 
     def descended(x: Array) -> Array:
-        distance = jnp.sqrt(jnp.sum((x - region.minimum) ** 2))
-        longest = jnp.maximum(region.capture_radius, 0.05 * distance)
-        return roll(region.landscape, x, region.step, 1, longest)
+        distance = jnp.sqrt(jnp.sum((x - minimum) ** 2))
+        longest = jnp.maximum(capture, 0.05 * distance)
+        return roll(landscape, x, stride, 1, longest)
 
     _, history = jax.lax.scan(step, (low, high), None, length=region.steps)
     return history

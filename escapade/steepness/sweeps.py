@@ -332,7 +332,10 @@ class _Problem:
         Raises:
             NotConverged: when it does not.
         """
-        blocks = self._blocks(lengths)
+        # Blocks of no length in front: code is compiled for a few numbers of blocks only.
+        idle = _rounded_up(len(lengths)) - len(lengths)
+        blocks = _preceded_by_idle(self._blocks(lengths), idle)
+        momenta = np.concatenate([np.repeat(momenta[:1], idle, axis=0), momenta])
         arriving = np.concatenate([momenta[1:], momenta[-1:]])
         mixing = _AndersonMixing(MEMORY)
         change = np.inf
@@ -358,7 +361,7 @@ class _Problem:
                 value = float(0.5 * end @ self.stationary @ end + rests.sum())
                 if not value > 0:
                     break
-                return _Settled(lengths, points, momenta, rests, value, error)
+                return _Settled(lengths, points[idle:], momenta[idle:], rests[idle:], value, error)
             momenta, arriving = mixing.combine(current, following)
         raise NotConverged(
             f"the sweeps for the instanton still change by {change:.1e} of its length after "
@@ -518,6 +521,27 @@ class _Blocks(NamedTuple):
     arriving_decay: Array
     arriving_here: Array
     arriving_next: Array
+
+
+def _rounded_up(count: int) -> int:
+    """The next of 32, 48, 64, 96, 128, ..."""
+    size = 32
+    while size < count:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+    return size
+
+
+def _preceded_by_idle(blocks: _Blocks, count: int) -> _Blocks:
+    """Blocks of no length in front of others: they leave every mode as it is."""
+    staying = {"decay", "arriving_decay"}
+    return _Blocks(
+        **{
+            name: np.concatenate(
+                [np.full((count, *array.shape[1:]), float(name in staying)), array]
+            )
+            for name, array in blocks._asdict().items()
+        }
+    )
 
 
 def _forward(

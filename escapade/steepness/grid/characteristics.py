@@ -21,16 +21,14 @@ from jaxtyping import Bool, Float, Int
 
 from escapade.steepness.grid.compiled import compiled
 from escapade.steepness.grid.hermite import combine, fill_weights, locate
-from escapade.steepness.grid.march import Metric, arrive, best_on_edge, inner
+from escapade.steepness.grid.march import Metric, arrive, at_ends, best_on_edge, inner
 
-CELLS = 4.0
-"""Longest Runge-Kutta step, in cells."""
 TURN = 0.2
 """Longest Runge-Kutta step, in units of the time in which the drift's Jacobian acts."""
 STEPS = 48
 """Runge-Kutta steps after which a path that has met no finished cell stops where it is."""
 NEWTON = 5
-MATCHED = 1e-3
+MATCHED = 0.02
 """Relative change of the momentum below which Newton's method stops."""
 ACCEPTED = 0.1
 """Relative change of the momentum up to which its result is kept: its square enters the value."""
@@ -40,8 +38,8 @@ CHEAP = 1.02
 """Straight segments are used where they cost no more than this multiple of the guess."""
 LONGEST = 200
 """Longest optimal path, in half cells, as a multiple of the nodes along an axis."""
-TRUST = 0.15
-"""Relative difference from the guess beyond which a path is taken for another branch's."""
+LEAST, MOST = 0.5, 1.15
+"""Multiples of the guess between which a path is believed; beyond, it is another branch's."""
 OUTSIDE, LOOSE, FINAL = -1, 0, 1
 
 
@@ -55,6 +53,7 @@ class Problem(NamedTuple):
         metrics: inverse covariance at each node, or once.
         shape: nodes along each axis.
         strides: their distances in memory.
+        stride: longest Runge-Kutta step, in cells.
     """
 
     jets: Float[np.ndarray, "nodes fields 1+dim"]
@@ -62,6 +61,7 @@ class Problem(NamedTuple):
     metrics: Metric
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    stride: float
 
 
 class Work(NamedTuple):
@@ -132,7 +132,15 @@ def flow(problem, state, rate, work):
     fill_weights(work.fraction, problem.strides, work.weights)
     fields = problem.jets.shape[1]
     for field in range(fields):
-        combine(work.weights, problem.jets, corner, problem.strides, field, work.fields[field])
+        combine(
+            work.fraction,
+            work.weights,
+            problem.jets,
+            corner,
+            problem.strides,
+            field,
+            work.fields[field],
+        )
     cost = 0.0
     for i in range(dim):
         work.velocity[i] = work.fields[i, 0]
@@ -213,7 +221,7 @@ def trace(node, problem, done, usable, work):
             speed += work.velocity[i] ** 2
             for k in range(dim):
                 turning += work.jacobian[k, i] ** 2
-        step = min(CELLS / np.sqrt(speed + 1e-300), TURN / np.sqrt(turning + 1e-300))
+        step = min(problem.stride / np.sqrt(speed + 1e-300), TURN / np.sqrt(turning + 1e-300))
         for i in range(size):
             work.stage[i] = state[i] + 0.5 * step * work.rates[0, i]
         if not flow(problem, work.stage, work.rates[1], work):
@@ -342,7 +350,7 @@ def relax(node, problem, jets, done, usable, work):
         if ended == OUTSIDE:
             return np.inf, ended, np.inf
         fill_weights(work.fraction, problem.strides, work.weights)
-        combine(work.weights, jets, corner, problem.strides, 0, work.row)
+        combine(work.fraction, work.weights, jets, corner, problem.strides, 0, work.row)
         curvature(corner, jets, problem.strides, work)
         value = work.row[0] + work.state[2 * dim]
         for k in range(dim):
@@ -352,7 +360,14 @@ def relax(node, problem, jets, done, usable, work):
                 for i in range(dim):
                     total -= work.curvature[k, i] * work.state[moved + i * dim + j]
                 work.system[k, j] = total
+        for k in range(dim):
+            work.stage[k] = work.mismatch[k]
         solve_small(work.system, work.mismatch)
+        # The value at the corrected momentum: its derivative falls from Y^T m to zero.
+        for k in range(dim):
+            for j in range(dim):
+                slope = work.stage[k] * work.state[moved + k * dim + j]
+                value += 0.5 * slope * work.mismatch[j]
         for k in range(dim):
             work.previous[k] = work.arrival[k]
             work.momentum[k] += work.mismatch[k]
@@ -393,6 +408,8 @@ def straight(node, problem, jets, done, offsets, work):
         line, drift = work.lines[0], work.drifts[0]
         product = inner(metric, line, line) * inner(metric, drift, drift)
         value = jets[start, 0, 0] + np.sqrt(product) - inner(metric, line, drift)
+        last = problem.jets[node, :dim, 0]
+        value = max(value, jets[start, 0, 0] + at_ends(line, drift, last, metric))
         if value >= best:
             continue
         best = value
@@ -411,10 +428,14 @@ def straight(node, problem, jets, done, offsets, work):
                 change, s = best_on_edge(
                     rise, work.lines, work.drifts, metric, work.edge, work.forms
                 )
+                if jets[start, 0, 0] + change >= best:
+                    continue
+                for i in range(dim):
+                    work.edge[0, i] = (1 - s) * work.lines[0, i] + s * work.lines[1, i]
+                    work.edge[1, i] = (1 - s) * work.drifts[0, i] + s * work.drifts[1, i]
+                change = max(change, s * rise + at_ends(work.edge[0], work.edge[1], last, metric))
                 if jets[start, 0, 0] + change < best:
                     best = jets[start, 0, 0] + change
-                    for i in range(dim):
-                        work.edge[0, i] = (1 - s) * work.lines[0, i] + s * work.lines[1, i]
                     arrive(work.edge[0], problem.jets[node, :dim, 0], metric, work.momentum)
     return best
 
@@ -452,8 +473,8 @@ def sweep(
         for k in range(dim):
             work.momentum[k] = jets[node, 0, 1 + k]
         value, ended, change = relax(node, problem, jets, done, usable, work)
-        near = TRUST * abs(jets[node, 0, 0]) + 1e-12
-        good = change <= ACCEPTED and ended == FINAL and abs(value - jets[node, 0, 0]) <= near
+        low, high = LEAST * jets[node, 0, 0], MOST * jets[node, 0, 0] + 1e-12
+        good = change <= ACCEPTED and ended == FINAL and low <= value <= high
         for k in range(dim):
             best[k] = work.momentum[k]
         if search and not good:
@@ -469,7 +490,7 @@ def sweep(
                 for k in range(dim):
                     work.momentum[k] = jets[mate, 0, 1 + k]
                 other, ended, change = relax(node, problem, jets, done, usable, work)
-                if change > ACCEPTED or ended != FINAL or abs(other - jets[node, 0, 0]) > near:
+                if change > ACCEPTED or ended != FINAL or not low <= other <= high:
                     continue
                 if not good or other < value:
                     good, value = True, other
@@ -549,7 +570,7 @@ def pull_back(state, problem, jets, work):
     if corner < 0:
         return False
     fill_weights(work.fraction, problem.strides, work.weights)
-    combine(work.weights, jets, corner, problem.strides, 0, work.row)
+    combine(work.fraction, work.weights, jets, corner, problem.strides, 0, work.row)
     for k in range(dim):
         state[dim + k] = work.row[1 + k]
     flow(problem, state, work.rates[0], work)

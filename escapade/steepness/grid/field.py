@@ -8,9 +8,7 @@ from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument, NotInRegion
 from escapade.landscape._base import as_points
-from escapade.steepness.grid.characteristics import descend, workspace
-from escapade.steepness.grid.hermite import interpolate, strides_of
-from escapade.steepness.grid.tables import Box, Field, constant_covariance, problem_on
+from escapade.steepness.grid.box import Box, Field
 
 
 class GridQuasipotential(eqx.Module):
@@ -49,6 +47,8 @@ class GridQuasipotential(eqx.Module):
         Raises:
             InvalidArgument: when the points do not have the grid's dimension.
         """
+        from escapade.steepness.grid.hermite import interpolate, strides_of
+
         places = np.asarray(points, dtype=np.float64)
         dim = len(self.axes)
         if places.ndim == 0 or places.shape[-1] != dim:
@@ -67,6 +67,9 @@ class GridQuasipotential(eqx.Module):
         Raises:
             NotInRegion: when the point lies outside the box.
         """
+        from escapade.steepness.grid.characteristics import descend, workspace
+        from escapade.steepness.grid.tables import constant_covariance, problem_on
+
         end = as_points(to, len(self.axes), "to")[0]
         box = self._box
         if (end < box.lower).any() or (end > box.upper).any():

@@ -38,13 +38,26 @@ def locate(
 
 
 @compiled
+def bubble(s, rise, first, last):
+    """What the cubic Hermite interpolant of an edge adds to a straight line, and its slope."""
+    t = 1 - s
+    a, b = first - rise, last - rise
+    return s * t * (a * t - b * s), a * t * (t - 2 * s) + b * s * (s - 2 * t)
+
+
+@compiled
 def fill_weights(
     fraction: Float[np.ndarray, " dim"],
     strides: tuple[int, ...],
     weights: Float[np.ndarray, "corners 1+dim 1+dim"],
 ) -> None:
-    """Weights of each corner's value and derivatives, in the value and gradient at a position."""
+    """Weights of each corner's value and derivatives, in the value and gradient at a position.
+
+    `combine` does not need them in two dimensions.
+    """
     dim = len(strides)
+    if dim == 2:
+        return
     for corner in range(2**dim):
         linear = 1.0
         for axis in range(dim):
@@ -83,6 +96,7 @@ def fill_weights(
 
 @compiled
 def combine(
+    fraction: Float[np.ndarray, " dim"],
     weights: Float[np.ndarray, "corners 1+dim 1+dim"],
     jets: Float[np.ndarray, "nodes fields 1+dim"],
     corner: int,
@@ -90,8 +104,28 @@ def combine(
     field: int,
     result: Float[np.ndarray, " 1+dim"],
 ) -> None:
-    """Value and gradient of one field where the weights were taken."""
+    """Value and gradient of one field at a position in a cell.
+
+    In two dimensions from the formula; in three from weights that serve every field.
+    """
     dim = len(strides)
+    if dim == 2:
+        s, t = fraction[0], fraction[1]
+        low, right, up = corner, corner + strides[0], corner + strides[1]
+        far = right + strides[1]
+        v00, v10, v01, v11 = (
+            jets[low, field, 0], jets[right, field, 0], jets[up, field, 0], jets[far, field, 0],
+        )  # fmt: skip
+        x0, x0s = bubble(s, v10 - v00, jets[low, field, 1], jets[right, field, 1])
+        x1, x1s = bubble(s, v11 - v01, jets[up, field, 1], jets[far, field, 1])
+        y0, y0t = bubble(t, v01 - v00, jets[low, field, 2], jets[up, field, 2])
+        y1, y1t = bubble(t, v11 - v10, jets[right, field, 2], jets[far, field, 2])
+        bottom, top = v00 + s * (v10 - v00) + x0, v01 + s * (v11 - v01) + x1
+        result[0] = bottom + t * (top - bottom) + y0 + s * (y1 - y0)
+        below, above = v10 - v00 + x0s, v11 - v01 + x1s
+        result[1] = below + t * (above - below) + y1 - y0
+        result[2] = top - bottom + y0t + s * (y1t - y0t)
+        return
     for k in range(1 + dim):
         result[k] = 0.0
     for vertex in range(2**dim):
@@ -124,7 +158,7 @@ def interpolate(
             continue
         fill_weights(fraction, strides, weights)
         for field in range(jets.shape[1]):
-            combine(weights, jets, corner, strides, field, results[point, field])
+            combine(fraction, weights, jets, corner, strides, field, results[point, field])
 
 
 def strides_of(shape: tuple[int, ...]) -> tuple[int, ...]:

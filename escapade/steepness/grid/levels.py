@@ -72,14 +72,14 @@ def refined(jets: Jets, old: tuple[int, ...], new: tuple[int, ...]) -> Jets:
     return result
 
 
-def high_order(problem: Problem, seed: Seed, jets: Jets, coarsest: bool) -> None:
+def high_order(problem: Problem, seed: Seed, jets: Jets, *, coarsest: bool) -> None:
     """Finish every node by its optimal path, in place; `jets` holds guesses."""
     dim = len(problem.shape)
     work = workspace(dim, problem.jets.shape[1])
     offsets = ball_offsets(dim, SHORT[dim])
     jets[seed.known] = seed.jets[seed.known]
     guess = jets.copy()
-    ceiling = np.inf if coarsest else MARGIN * lowest_on_edge(jets, problem.shape)
+    ceiling = MARGIN * lowest_on_edge(jets, problem.shape)
     done = seed.known.copy()
     order = np.argsort(jets[:, 0, 0])
     active = order[: np.searchsorted(jets[order, 0, 0], ceiling, side="right")]

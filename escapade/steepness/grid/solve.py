@@ -3,23 +3,18 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from escapade.errors import InvalidArgument, NotAMinimum, NotInRegion, Unstable, Unsupported
+from escapade.errors import InvalidArgument, NotAMinimum, NotInRegion, Unsupported
 from escapade.escape import Escape
 from escapade.landscape import AbstractLandscape
 from escapade.landscape._base import as_points
 from escapade.landscape.descent import jacobian
 from escapade.noise import AbstractNoise
 from escapade.noise import Empirical as EmpiricalNoise
-from escapade.steepness.grid import levels, source
+from escapade.steepness.grid.box import Box, Field
 from escapade.steepness.grid.field import GridQuasipotential
-from escapade.steepness.grid.tables import Box, Field, constant_covariance, problem_on
 
 FEWEST = 9
 """Smallest number of nodes along an axis."""
-ZOOM = 12
-"""Width, in cells of the coarsest grid, of the box solved first around a degenerate source."""
-ZOOMS = 3
-"""How many such boxes are nested: V at the innermost is below any rounding of interest."""
 
 
 def quasipotential(
@@ -87,6 +82,10 @@ def quasipotential_on_grid(
         DegenerateNoise: when the covariance is singular somewhere.
         Diverged: when the drift is NaN or infinite somewhere.
     """
+    # Here, not above: Numba takes long to import and few runs need it.
+    from escapade.steepness.grid.levels import lowest_on_edge
+    from escapade.steepness.grid.nested import solve_around
+
     if landscape.dim not in (2, 3):
         raise Unsupported(
             f"the landscape has {landscape.dim} parameters and a grid takes 2 or 3; use "
@@ -95,56 +94,18 @@ def quasipotential_on_grid(
     box = _checked_box(landscape.dim, lower, upper, points)
     start = _checked_source(landscape, box, source)
     field = Field(landscape, noise.prepared(landscape))
-    constant = constant_covariance(field, box)
-    jets = _solve(field, box, constant, _source_at(field, box, constant, start))
+    jets = solve_around(field, box, start)
+    lowest = lowest_on_edge(jets, box.shape)
     jets = jets.reshape(*box.shape, 1 + landscape.dim)
     return GridQuasipotential(
         axes=box.axes,
         values=jets[..., 0],
         gradient=jets[..., 1:] / box.spacing,
         source=start,
-        complete_below=levels.lowest_on_edge(jets[..., 0].reshape(-1, 1, 1), box.shape),
+        complete_below=lowest,
         field=field,
         scale=1.0,
     )
-
-
-def _solve(field, box, constant, start):
-    """V and its gradient, in grid coordinates, at the nodes of a box."""
-    jets, previous = None, None
-    for shape in levels.shapes_of(box.shape):
-        grid = box._replace(shape=shape)
-        problem = problem_on(field, grid, constant)
-        seed = start.seed(grid)
-        if jets is None:
-            jets = levels.first_order(problem, seed)
-        else:
-            jets = levels.refined(jets, previous, shape)
-        levels.high_order(problem, seed, jets, coarsest=previous is None)
-        previous = shape
-    return jets
-
-
-def _source_at(field, box, constant, start):
-    """What is known around the source."""
-    if len(start) > 1:
-        return source.CycleSource(field, start)
-    point = start[0]
-    try:
-        return source.PointSource(field, point)
-    except Unstable:
-        pass  # an eigenvalue is zero: solved on nested boxes instead
-    dim = len(box.shape)
-    width = ZOOM * box._replace(shape=levels.shapes_of(box.shape)[0]).spacing
-    inner = None
-    for zoom in reversed(range(ZOOMS)):
-        half = 0.5 * width * (ZOOM / levels.COARSEST[dim]) ** zoom
-        small = Box(point - half, point + half, (levels.COARSEST[dim],) * dim)
-        start = source.RoughSource(field, point) if inner is None else inner
-        jets = _solve(field, small, constant, start)
-        ceiling = 0.9 * levels.lowest_on_edge(jets, small.shape)
-        inner = source.SolvedSource(small, jets, ceiling)
-    return inner
 
 
 def _checked_box(dim: int, lower: ArrayLike, upper: ArrayLike, points) -> Box:

@@ -12,9 +12,9 @@ from jaxtyping import Float
 
 from escapade.errors import NotAMinimum
 from escapade.minimum.lyapunov import stationary_covariance
+from escapade.steepness.grid.box import Box, Field
 from escapade.steepness.grid.hermite import interpolate, strides_of
 from escapade.steepness.grid.levels import Seed
-from escapade.steepness.grid.tables import Box, Field
 
 DEGREE = 4
 """Degree of the polynomial in which V is expanded around an attracting point."""

@@ -93,7 +93,12 @@ def boundary_prefactor(
     return Prefactor(
         passages=tuple(
             _passage(
-                equations, region, orbit, displaced(equations, start, orbit.path[0] - minimum), bulk
+                equations,
+                region,
+                orbit,
+                displaced(equations, start, orbit.path[0] - minimum),
+                bulk,
+                0.5 if len(orbits) == 1 else 1.0,
             )
             for orbit in orbits
         ),
@@ -105,12 +110,17 @@ def boundary_prefactor(
 
 
 def _passage(
-    equations: Equations, region: AbstractRegion, orbit: Orbit, first: Expansion, bulk: Peak
+    equations: Equations,
+    region: AbstractRegion,
+    orbit: Orbit,
+    first: Expansion,
+    bulk: Peak,
+    outside: float,
 ) -> Passage:
     carried = along(equations, orbit, first)
     face = exit_face(equations, region, orbit.end, carried.end)
     log_flux = carried.end.log_factor[0] + np.log(face.flux) - np.log(2 * np.pi) / 2
-    profile = profile_along(equations, orbit, carried)
+    profile = profile_along(equations, orbit, carried, outside)
     correction = np.nan
     if equations.order == 4:
         correction = (
@@ -122,7 +132,77 @@ def _passage(
         log_coefficient=float(log_flux + (bulk.log_determinant - face.peak.log_determinant) / 2),
         correction=float(correction),
         profile=profile,
+        noise_across=face.noise,
         soft=face.soft,
+    )
+
+
+def surface_prefactor(
+    hamiltonian: Diffusion,
+    orbits: Sequence[Orbit],
+    solid_angles: Float[np.ndarray, " points"],
+    minimum: Vector,
+    stationary: Matrix,
+    region: AbstractRegion,
+    *,
+    interpretation: str = "ito",
+    corrected: bool | None = None,
+) -> Prefactor:
+    """Mean exit time of a diffusion by the integral of its flux over a whole boundary.
+
+    For boundaries with a continuum of points of least V, or nearly so: every orbit's end stands
+    for its part of the boundary, as seen from the minimum. In two dimensions orbits to equidistant
+    angles, each of solid angle ``2 pi / points``, converge exponentially.
+
+    Args:
+        hamiltonian: as in `boundary_prefactor`.
+        orbits: of infinite horizon, to points spread over the boundary; every ray from the
+            minimum must cross the boundary once.
+        solid_angles: quadrature weights of their directions, which sum to the unit sphere's area.
+        minimum: as in `boundary_prefactor`.
+        stationary: as in `boundary_prefactor`.
+        region: as in `boundary_prefactor`.
+        interpretation: as in `boundary_prefactor`.
+        corrected: as in `boundary_prefactor`.
+
+    Raises:
+        As `boundary_prefactor`, but for orbits that do not end at a minimum of V.
+    """
+    dim = len(minimum)
+    order = 4 if (dim <= MOST_EXPANDED if corrected is None else corrected) else 2
+    equations = Equations(hamiltonian, noise_drift(hamiltonian, interpretation), order)
+    start = at_minimum(equations, minimum, stationary)
+    bulk = peak_of(equations.jets, start.height, start.log_factor)
+    passages = []
+    for orbit, solid_angle in zip(orbits, solid_angles, strict=True):
+        carried = along(equations, orbit, displaced(equations, start, orbit.path[0] - minimum))
+        face = exit_face(equations, region, orbit.end, carried.end, isolated=False)
+        profile = profile_along(equations, orbit, carried, 1.0, dim / 2)
+        ray = orbit.end - minimum
+        distance = float(np.linalg.norm(ray))
+        area = solid_angle * distance**dim / abs(float(face.normal @ ray))
+        passages.append(
+            Passage(
+                point=orbit.end,
+                value=float(orbit.value),
+                log_coefficient=float(
+                    np.log(area * face.flux)
+                    + carried.end.log_factor[0]
+                    + (bulk.log_determinant - dim * np.log(2 * np.pi)) / 2
+                ),
+                correction=face.flux_correction + carried.end.correction + profile.slope
+                if order == 4
+                else float("nan"),
+                profile=profile,
+                noise_across=face.noise,
+                soft=1.0,
+            )
+        )
+    return Prefactor(
+        passages=tuple(passages),
+        bulk_correction=bulk.correction if order == 4 else float("nan"),
+        power=dim,
+        description="flux integrated over a non-characteristic boundary",
     )
 
 
@@ -130,21 +210,29 @@ class Face(NamedTuple):
     """The boundary at an exit point.
 
     Attributes:
+        normal: outward unit normal n.
         flux: ``|b.n|`` at the point.
+        noise: ``n.C n`` there.
         flux_correction: relative correction of the flux per eps^2, of the boundary layer.
         peak: V and the logarithm of flux times K along the boundary.
         soft: least eigenvalue of the curvature of V along the boundary relative to that of V
             along the tangent plane; 1 in one dimension.
     """
 
+    normal: Vector
     flux: float
+    noise: float
     flux_correction: float
     peak: Peak
     soft: float
 
 
 def exit_face(
-    equations: Equations, region: AbstractRegion, point: Vector, local: Expansion
+    equations: Equations,
+    region: AbstractRegion,
+    point: Vector,
+    local: Expansion,
+    isolated: bool = True,
 ) -> Face:
     """Flux and curvatures at an exit point, from the expansion of V and ln K there.
 
@@ -173,13 +261,13 @@ def exit_face(
     tangent = scipy.linalg.null_space(normal[None])
     momentum = local.height[1 : dim + 1]
     aside = np.linalg.norm(tangent.T @ momentum) / np.linalg.norm(momentum)
-    if not aside < STATIONARY:
+    if isolated and not aside < STATIONARY:
         raise InvalidArgument(
             f"the orbit does not end at a point of least V on the boundary: its momentum leans by "
             f"{aside:.2g} from the normal; solve for the boundary's minimum first"
         )
     soft = 1.0
-    if dim == 1:
+    if dim == 1 or not isolated:
         peak = _POINT
     else:
         peak = _surface(equations, fields, level, local, tangent)
@@ -192,7 +280,8 @@ def exit_face(
                 "(surface_prefactor)"
             )
     correction = _layer(equations, fields, level) if equations.order == 4 else 0.0
-    return Face(-drift, correction, peak, soft)
+    noise = float(normal @ fields.covariance[..., 0] @ normal)
+    return Face(normal, -drift, noise, correction, peak, soft)
 
 
 _POINT = Peak(*(np.zeros((0,) * rank) for rank in (2, 3, 4, 1, 2)))

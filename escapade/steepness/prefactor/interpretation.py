@@ -16,9 +16,6 @@ from escapade.steepness.prefactor.equivalent import EquivalentDiffusion, StepDri
 
 INTERPRETATIONS = {"ito": 0.0, "stratonovich": 0.5, "anti_ito": 1.0}
 
-# Each iteration doubles the digits of the root; 24 serve condition numbers up to 1e10.
-_ROUNDS = 24
-
 
 class NoiseDrift(eqx.Module):
     """The drift ``beta(x)`` in ``b + eps^2 beta``."""
@@ -53,16 +50,24 @@ class NoiseDrift(eqx.Module):
         return weight * jnp.einsum("ikj,jk->i", jax.jacfwd(self._root)(x), root)
 
     def _root(self, x: Float[Array, " dim"]) -> Float[Array, "dim dim"]:
-        """Symmetric root of C by the iteration of Denman and Beavers, differentiable anywhere."""
-        covariance = self.hamiltonian.covariance(x)
-        scale = jnp.trace(covariance) / x.shape[0]
-        root, inverse = covariance / scale, jnp.eye(x.shape[0], dtype=covariance.dtype)
-        for _ in range(_ROUNDS):
-            root, inverse = (
-                0.5 * (root + jnp.linalg.inv(inverse)),
-                0.5 * (inverse + jnp.linalg.inv(root)),
-            )
-        return jnp.sqrt(scale) * root
+        return symmetric_root(self.hamiltonian.covariance(x))
+
+
+@jax.custom_jvp
+def symmetric_root(matrix: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
+    """Root of a positive definite matrix, differentiable where eigenvalues coincide."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    return (vectors * jnp.sqrt(values)) @ vectors.T
+
+
+@symmetric_root.defjvp
+def _symmetric_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """The change X solves ``root X + X root = change``."""
+    root = symmetric_root(primals[0])
+    identity = jnp.eye(root.shape[0], dtype=root.dtype)
+    operator = jnp.kron(root, identity) + jnp.kron(identity, root)
+    change = jnp.linalg.solve(operator, tangents[0].reshape(-1))
+    return root, change.reshape(root.shape)
 
 
 def noise_drift(

@@ -12,13 +12,15 @@ def profile_along(
     equations: Equations,
     orbit: Orbit,
     carried: Carried,
+    outside: float,
+    shape: float = 0.5,
     saddle_rate: float = 0.0,
     saddle_depth: float = 0.0,
 ) -> Profile:
     """From the end back as far as V is convex along the planes of constant ``p . x``.
 
     The rate through such a plane is ``j exp(-V / eps^2)``, with ``dV/dt = p.Cp / 2`` and, up to a
-    constant, ``j = (p.Cp / 2|p|) K det(W_tan)^-1/2``.
+    constant, ``j = (p.Cp / 2|p|) K det(W_tan)^-1/2``. The other arguments are those of `Profile`.
     """
     algebra = equations.jets
     dim = orbit.path.shape[1]
@@ -37,10 +39,14 @@ def profile_along(
         logs[i] = np.log(size) - carried.log_factors[i, 0] + determinant / 2
     known = np.isfinite(logs)
     return Profile(
+        float(orbit.value),
+        outside,
+        shape,
         orbit.times[known],
         orbit.value - orbit.actions[known],
         speeds[known],
         logs[known],
+        np.linalg.norm(orbit.momenta[known], axis=1),
         saddle_rate,
         saddle_depth,
     )

@@ -101,8 +101,14 @@ def saddle_prefactor(
                 log_coefficient=float(log_rate),
                 correction=float("nan"),
                 profile=profile_along(
-                    equations, whole, carried, saddle.rate, saddle.depth(whole.momenta[-1])
+                    equations,
+                    whole,
+                    carried,
+                    0.5 if len(orbits) == 1 else 1.0,
+                    saddle_rate=saddle.rate,
+                    saddle_depth=saddle.depth(whole.momenta[-1]),
                 ),
+                noise_across=saddle.noise_across,
                 soft=1.0,
             )
         )
@@ -135,6 +141,8 @@ class Saddle:
         self.rate = float(rates[unstable].real)
         self.slowest = float(np.min(np.abs(rates.real)))
         self.normal = left[:, unstable].real
+        unit = self.normal / np.linalg.norm(self.normal)
+        self.noise_across = float(unit @ covariance @ unit)
         self.spread = _indefinite_lyapunov(rates, left, covariance)
 
     def depth(self, momentum: Vector) -> float:
