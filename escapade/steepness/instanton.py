@@ -13,6 +13,7 @@ from escapade.landscape._base import as_points
 from escapade.minimum import Neighbourhood
 from escapade.minimum import neighbourhood as measure_neighbourhood
 from escapade.noise import Constant, Isotropic
+from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.steepness.chain import chain_orbits
 from escapade.steepness.closed_form import linear_orbits
 from escapade.steepness.continuous import continuous_orbits
@@ -233,14 +234,15 @@ def _orbits(
     )
 
 
-def _linear_end(escape: Escape, law: AbstractHamiltonian, to: Vector | None):
+def _linear_end(
+    escape: Escape, law: AbstractHamiltonian, to: Vector | None
+) -> LinearForm | QuadraticForm | Vector | None:
     """Where a linear problem with constant noise ends; None for another problem."""
-    linear = (
+    if not (
         isinstance(escape.landscape, Quadratic)
         and isinstance(law, GaussianHamiltonian)
         and isinstance(law.noise, Constant | Isotropic)
-    )
-    if not linear:
+    ):
         return None
     if to is not None:
         return to

@@ -18,7 +18,7 @@ The boundary is best moved outwards from where the quadratic theory holds, which
 the branch that continues the easiest exit of that theory (`guess`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -41,6 +41,9 @@ Vector = Float[np.ndarray, " dim"]
 Matrix = Float[np.ndarray, "dim dim"]
 Nodes = Float[np.ndarray, "nodes dim"]
 PerBlock = Float[np.ndarray, "blocks dim"]
+
+Numbers = Any
+"""An array of NumPy on the host and of JAX in compiled code."""
 
 GROWTH = 0.1
 """Length of a block over the time from its end to the exit."""
@@ -338,7 +341,7 @@ class _Problem:
         momenta = np.concatenate([np.repeat(momenta[:1], idle, axis=0), momenta])
         arriving = np.concatenate([momenta[1:], momenta[-1:]])
         mixing = _AndersonMixing(MEMORY)
-        change = np.inf
+        change = float("inf")
         for _ in range(sweeps):
             points, rests, slope, level = in_float64(
                 _forward, self.rotated, blocks, momenta, arriving
@@ -351,7 +354,7 @@ class _Problem:
                     "smaller steps of its size"
                 )
             current = np.stack([momenta, arriving])
-            change = np.linalg.norm(following - current) / np.linalg.norm(following)
+            change = float(np.linalg.norm(following - current) / np.linalg.norm(following))
             # The value is stationary at the solution: its error is of the order of the square of
             # the change, except for the distance to the boundary.
             ahead = level * (last @ slope) / (slope @ slope) / (0.5 * last @ points[-1])
@@ -470,11 +473,11 @@ class _Rotated(eqx.Module):
 
     hamiltonian: AbstractHamiltonian
     region: AbstractRegion
-    minimum: Vector
-    basis: Matrix
-    rates: Vector
-    covariance: Matrix
-    stationary: Matrix
+    minimum: Numbers
+    basis: Numbers
+    rates: Numbers
+    covariance: Numbers
+    stationary: Numbers
 
     @property
     def step(self) -> Array:
@@ -512,23 +515,20 @@ class _Rotated(eqx.Module):
 class _Blocks(NamedTuple):
     """Per block: length, one step over it, and what it does to each mode (see `_forward`)."""
 
-    length: Array
-    share: Array
-    decay: Array
-    whole: Array
-    forward: Array
-    backward: Array
-    arriving_decay: Array
-    arriving_here: Array
-    arriving_next: Array
+    length: Numbers
+    share: Numbers
+    decay: Numbers
+    whole: Numbers
+    forward: Numbers
+    backward: Numbers
+    arriving_decay: Numbers
+    arriving_here: Numbers
+    arriving_next: Numbers
 
 
 def _rounded_up(count: int) -> int:
-    """The next of 32, 48, 64, 96, 128, ..."""
-    size = 32
-    while size < count:
-        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-    return size
+    """The next power of two, at least 32."""
+    return max(32, 1 << (count - 1).bit_length())
 
 
 def _preceded_by_idle(blocks: _Blocks, count: int) -> _Blocks:
@@ -559,7 +559,7 @@ def _forward(
 
     def advance(
         carry: tuple[Array, Array, Array, Array], block: tuple[_Blocks, Array, Array]
-    ) -> tuple[tuple[Array, ...], tuple[Array, Array]]:
+    ) -> tuple[tuple[Array, Array, Array, Array], tuple[Array, Array]]:
         point, y, force, rest = carry
         weights, p_next, leaving_next = block
         # Second order: with the force at the end of the block of a first-order prediction.

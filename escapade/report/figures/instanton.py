@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -46,7 +46,15 @@ def instanton_map(
         _draw_map(top, escape, instanton, quasipotential)
         _draw_density(bottom, instanton.times, instanton.actions)
         figure.legend(loc="outside upper left", ncols=3)
-        style.note(figure, [_said(instanton.value, instanton.error, len(instanton.orbits))])
+        shown = (
+            "Contours: the quasipotential."
+            if quasipotential is not None
+            else "Contours: the loss."
+            if isinstance(escape.landscape, AbstractLoss)
+            else "Arrows: the drift."
+        )
+        said = _said(instanton.value, instanton.error, len(instanton.orbits))
+        style.note(figure, [f"{said} {shown}"])
         return figure
 
 
@@ -188,21 +196,21 @@ def _draw_density(
     axes.set_xlim(*_when(times, actions))
 
 
-def _when(
-    times: Float[np.ndarray, " n"], actions: Float[np.ndarray, " n"]
-) -> tuple[float, float]:
+def _when(times: Float[np.ndarray, " n"], actions: Float[np.ndarray, " n"]) -> tuple[float, float]:
     """From when one per mille of the steepness was spent."""
     first = times[int(np.argmax(actions > 1e-3 * actions[-1]))]
     return float(first), float(times[-1])
 
 
-def _losses(landscape: AbstractLoss, points: Float[np.ndarray, "n dim"]):
+def _losses(landscape: AbstractLoss, points: Float[Array, "n dim"]) -> Float[Array, " n"]:
     return jax.lax.map(landscape._loss, points)
 
 
-def _gradients(landscape: AbstractLandscape, points: Float[np.ndarray, "n dim"]):
+def _gradients(
+    landscape: AbstractLandscape, points: Float[Array, "n dim"]
+) -> Float[Array, "n dim"]:
     return jax.lax.map(landscape._gradient, points)
 
 
-def _levels(region: AbstractRegion, points: Float[np.ndarray, "n dim"]):
+def _levels(region: AbstractRegion, points: Float[Array, "n dim"]) -> Float[Array, " n"]:
     return jax.lax.map(region._level, points)

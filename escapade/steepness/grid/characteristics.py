@@ -28,7 +28,7 @@ TURN = 0.2
 STEPS = 48
 """Runge-Kutta steps after which a path that has met no finished cell stops where it is."""
 NEWTON = 5
-MATCHED = 0.02
+MATCHED = 0.01
 """Relative change of the momentum below which Newton's method stops."""
 ACCEPTED = 0.1
 """Relative change of the momentum up to which its result is kept: its square enters the value."""
@@ -363,11 +363,11 @@ def relax(node, problem, jets, done, usable, work):
         for k in range(dim):
             work.stage[k] = work.mismatch[k]
         solve_small(work.system, work.mismatch)
-        # The value at the corrected momentum: its derivative falls from Y^T m to zero.
+        correction = 0.0
         for k in range(dim):
             for j in range(dim):
                 slope = work.stage[k] * work.state[moved + k * dim + j]
-                value += 0.5 * slope * work.mismatch[j]
+                correction += 0.5 * slope * work.mismatch[j]
         for k in range(dim):
             work.previous[k] = work.arrival[k]
             work.momentum[k] += work.mismatch[k]
@@ -380,6 +380,9 @@ def relax(node, problem, jets, done, usable, work):
         change = inner(metric, work.previous, work.previous)
         change = np.sqrt(change / (size + NEGLIGIBLE**2 * speed))
         if change <= MATCHED:
+            # To the value at the corrected momentum: the derivative falls from Y^T m to zero.
+            if abs(correction) <= change * work.state[2 * dim]:
+                value += correction
             break
     return value, ended, change
 

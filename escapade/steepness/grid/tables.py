@@ -13,7 +13,7 @@ from escapade.steepness.grid.hermite import strides_of
 PROBE = 1e-3
 """Step, in cells, of the central differences of the covariance."""
 STRIDE = (4.0, 6.0)
-"""Least and greatest length of a Runge-Kutta step, in cells; between, a 64th of the longest axis."""
+"""Least and greatest length of a Runge-Kutta step in cells; between, a 64th of an axis."""
 SINGULAR = 1e-10
 """Ratio of the covariance's eigenvalues below which it counts as singular."""
 
