@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from escapade import landscapes, noise
-from escapade.steepness.continuous import continuous_orbits
+from escapade.steepness.continuous.orbits import continuous_orbits
+from escapade.steepness.continuous.path_descent import geometric_minimum_action, string_method
 from escapade.steepness.hamiltonian import GaussianHamiltonian
-from escapade.steepness.path_descent import geometric_minimum_action, string_method
 
 ROUNDS = 7
 

@@ -14,10 +14,8 @@ from escapade.minimum import Neighbourhood
 from escapade.minimum import neighbourhood as measure_neighbourhood
 from escapade.noise import Constant, Isotropic
 from escapade.region.forms import LinearForm, QuadraticForm
-from escapade.steepness.chain import chain_orbits
 from escapade.steepness.closed_form import linear_orbits
-from escapade.steepness.continuous import continuous_orbits
-from escapade.steepness.finite_horizon import finite_horizon_orbits
+from escapade.steepness.continuous.orbits import continuous_orbits
 from escapade.steepness.hamiltonian import (
     AbstractHamiltonian,
     GaussianHamiltonian,
@@ -25,6 +23,8 @@ from escapade.steepness.hamiltonian import (
 )
 from escapade.steepness.orbit import Orbit
 from escapade.steepness.sweeps import swept_orbits
+from escapade.steepness.time_grid.chain import chain_orbits
+from escapade.steepness.time_grid.finite_horizon import finite_horizon_orbits
 
 Vector = Float[np.ndarray, " dim"]
 

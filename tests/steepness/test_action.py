@@ -10,8 +10,8 @@ import scipy.optimize
 import escapade as esc
 from escapade.errors import Diverged, InvalidArgument, Unsupported
 from escapade.exits.trajectory import iterates
-from escapade.steepness.action import steepness
-from escapade.steepness.trace import trace_steepness
+from escapade.steepness.action.steepness import steepness
+from escapade.steepness.action.trace import trace_steepness
 
 H = np.array([[2.0, 0.6], [0.6, 1.0]])
 C = np.array([[1.0, -0.3], [-0.3, 0.5]])

@@ -11,9 +11,9 @@ import escapade as esc
 from escapade.errors import DegenerateNoise, InvalidArgument, NotInRegion, Unstable, Unsupported
 from escapade.minimum import neighbourhood
 from escapade.minimum.lyapunov import horizon_covariance
-from escapade.steepness.chain import chain_orbits
 from escapade.steepness.hamiltonian import hamiltonian
 from escapade.steepness.local import minimum_over_boundary
+from escapade.steepness.time_grid.chain import chain_orbits
 
 H = np.array([[2.0, 0.6], [0.6, 1.0]])
 C = np.array([[1.0, -0.3], [-0.3, 0.5]])

@@ -10,7 +10,7 @@ from escapade.landscape.descent import newton
 from escapade.minimum.find import find_minimum
 from escapade.minimum.lyapunov import stationary_covariance
 from escapade.region import Ball, Basin, HalfSpace, Slab, Sublevel, Where
-from escapade.steepness.continuous import continuous_orbits
+from escapade.steepness.continuous.orbits import continuous_orbits
 from escapade.steepness.hamiltonian import GaussianHamiltonian, MinibatchHamiltonian
 
 H2 = np.array([[2.0, 0.6], [0.6, 1.0]])

@@ -12,10 +12,10 @@ import scipy.optimize
 import escapade as esc
 from escapade.errors import NotConverged
 from escapade.precision import float64
-from escapade.steepness import lagrangian as module
-from escapade.steepness import legendre
+from escapade.steepness.action import lagrangian as module
+from escapade.steepness.action import legendre
+from escapade.steepness.action.lagrangian import lagrangian
 from escapade.steepness.hamiltonian import hamiltonian
-from escapade.steepness.lagrangian import lagrangian
 
 RNG = np.random.default_rng(5)
 

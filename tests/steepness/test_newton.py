@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from escapade.steepness.newton import SaddleMatrix, damped_newton
+from escapade.steepness.time_grid.newton import SaddleMatrix, damped_newton
 
 
 def random_matrix(count, seed, overlap=2, size=6, last=3):

@@ -3,8 +3,8 @@ import pytest
 
 from escapade import landscapes, noise
 from escapade.errors import InvalidArgument
+from escapade.steepness.continuous.path_descent import geometric_minimum_action, string_method
 from escapade.steepness.hamiltonian import GaussianHamiltonian
-from escapade.steepness.path_descent import geometric_minimum_action, string_method
 
 
 def maier_stein(beta):

@@ -9,9 +9,9 @@ from hypothesis.extra.numpy import arrays
 
 import escapade as esc
 from escapade.precision import in_float64
-from escapade.steepness.action import steepness
+from escapade.steepness.action.lagrangian import lagrangian
+from escapade.steepness.action.steepness import steepness
 from escapade.steepness.hamiltonian import hamiltonian
-from escapade.steepness.lagrangian import lagrangian
 
 H = np.array([[2.0, 0.6], [0.6, 1.0]])
 C = np.array([[1.0, -0.3], [-0.3, 0.5]])

@@ -6,10 +6,10 @@ import pytest
 
 import escapade as esc
 from escapade.errors import DegenerateNoise, Unsupported
-from escapade.steepness.action import steepness
-from escapade.steepness.chain import chain_orbits
+from escapade.steepness.action.steepness import steepness
 from escapade.steepness.hamiltonian import hamiltonian
 from escapade.steepness.sweeps import swept_orbits
+from escapade.steepness.time_grid.chain import chain_orbits
 
 
 def swept(escape, **options):

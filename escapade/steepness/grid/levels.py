@@ -26,7 +26,7 @@ RADIUS = {2: 8, 3: 4}
 SHORT = {2: 3, 3: 2}
 """Length in cells of the segments of last resort."""
 MARGIN = 1.05
-"""Paths are followed up to this multiple of the least value on the edge of the box."""
+"""Finer grids improve values up to this multiple of the least on the edge of the box."""
 PASSES = 60
 """Most rounds of extrapolation into nodes that no path has finished."""
 
@@ -82,7 +82,9 @@ def high_order(problem: Problem, seed: Seed, jets: Jets, *, coarsest: bool) -> N
     ceiling = MARGIN * lowest_on_edge(jets, problem.shape)
     done = seed.known.copy()
     order = np.argsort(jets[:, 0, 0])
-    active = order[: np.searchsorted(jets[order, 0, 0], ceiling, side="right")]
+    active = order
+    if not coarsest:
+        active = order[: np.searchsorted(jets[order, 0, 0], ceiling, side="right")]
     sweep(problem, jets, done, done, active, coarsest, work)
     opened = order[~done[order]]
     for _ in range(PASSES):

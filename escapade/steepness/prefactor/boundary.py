@@ -177,7 +177,7 @@ def surface_prefactor(
     for orbit, solid_angle in zip(orbits, solid_angles, strict=True):
         carried = along(equations, orbit, displaced(equations, start, orbit.path[0] - minimum))
         face = exit_face(equations, region, orbit.end, carried.end, isolated=False)
-        profile = profile_along(equations, orbit, carried, 1.0, dim / 2)
+        profile = profile_along(equations, orbit, carried, 1.0, center=minimum)
         ray = orbit.end - minimum
         distance = float(np.linalg.norm(ray))
         area = solid_angle * distance**dim / abs(float(face.normal @ ray))

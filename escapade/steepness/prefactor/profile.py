@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float
 
 from escapade.steepness.orbit import Orbit
 from escapade.steepness.prefactor.expansion import Carried, Equations, phase_velocities
@@ -13,14 +14,16 @@ def profile_along(
     orbit: Orbit,
     carried: Carried,
     outside: float,
-    shape: float = 0.5,
+    center: Float[np.ndarray, " dim"] | None = None,
     saddle_rate: float = 0.0,
     saddle_depth: float = 0.0,
 ) -> Profile:
     """From the end back as far as V is convex along the planes of constant ``p . x``.
 
     The rate through such a plane is ``j exp(-V / eps^2)``, with ``dV/dt = p.Cp / 2`` and, up to a
-    constant, ``j = (p.Cp / 2|p|) K det(W_tan)^-1/2``. The other arguments are those of `Profile`.
+    constant, ``j = (p.Cp / 2|p|) K det(W_tan)^-1/2``.
+    Given a center, the levels are whole surfaces around it instead, of area ``|x - center|^(dim -
+    1)``. The other arguments are those of `Profile`.
     """
     algebra = equations.jets
     dim = orbit.path.shape[1]
@@ -30,6 +33,10 @@ def profile_along(
     for i in reversed(range(len(logs))):
         momentum = orbit.momenta[i]
         size = np.linalg.norm(momentum)
+        if center is not None:
+            distance = np.linalg.norm(orbit.path[i] - center)
+            logs[i] = np.log(size) - carried.log_factors[i, 0] - (dim - 1) * np.log(distance)
+            continue
         tangent = scipy.linalg.null_space(momentum[None] / size)
         plane = tangent.T @ algebra.derivative(carried.heights[i], 2) @ tangent
         convex = plane.size == 0 or np.linalg.eigvalsh(plane)[0] > 0
@@ -41,7 +48,7 @@ def profile_along(
     return Profile(
         float(orbit.value),
         outside,
-        shape,
+        0.5 if center is None else dim / 2,
         orbit.times[known],
         orbit.value - orbit.actions[known],
         speeds[known],

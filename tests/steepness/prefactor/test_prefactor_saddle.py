@@ -84,7 +84,7 @@ def test_double_well(orbits, oracle):
     assert np.exp(whole.leading_log_mean_exit_time(0.1)) == pytest.approx(659.38, rel=1e-3)
     for found, name in ((half, "N01"), (whole, "N02")):
         exact = np.log(oracle(name)["value"])
-        assert found.log_mean_exit_time(0.1) == pytest.approx(exact, abs=0.015)
+        assert found.log_mean_exit_time(0.1) == pytest.approx(exact, abs=0.02)
         assert abs(found.leading_log_mean_exit_time(0.1) - exact) > 0.08
 
 
@@ -106,7 +106,7 @@ def test_interpretations_of_multiplicative_noise(orbits, oracle, name, interpret
     )
     assert found.value == pytest.approx(oracle("N03")["value"], abs=1e-10)
     exact = np.log(oracle(name)["value"])
-    assert found.log_mean_exit_time(0.1) == pytest.approx(exact, abs=0.01)
+    assert found.log_mean_exit_time(0.1) == pytest.approx(exact, abs=0.015)
     # pi / lambda sqrt(W_s / W_a) K_s^-1, with K = C^-1 for Ito, W = 2 L'' / C.
     ito = np.pi * np.sqrt(2 / (4 / 1.5)) / 1.5
     assert np.exp(-found.passages[0].log_coefficient) == pytest.approx(ito * constant, rel=1e-5)

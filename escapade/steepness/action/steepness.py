@@ -11,9 +11,9 @@ from escapade.escape import Escape
 from escapade.landscape import AbstractLoss
 from escapade.landscape._base import as_numbers, as_points
 from escapade.precision import in_float64
+from escapade.steepness.action.lagrangian import in_chunks, lagrangian, points_at_once
+from escapade.steepness.action.speed import least_rate
 from escapade.steepness.hamiltonian import AbstractHamiltonian, hamiltonian
-from escapade.steepness.lagrangian import in_chunks, lagrangian, points_at_once
-from escapade.steepness.speed import least_rate
 
 Path = Float[np.ndarray, "n dim"]
 

@@ -16,17 +16,17 @@ from escapade.errors import InvalidArgument, NotConverged
 from escapade.minimum.lyapunov import stationary_covariance_discrete
 from escapade.precision import float64, place
 from escapade.region import AbstractRegion
-from escapade.steepness.chain_horizon import StepsFromStart, leaving, lengthened, reaching
 from escapade.steepness.hamiltonian import AbstractHamiltonian
 from escapade.steepness.local import quasipotential
 from escapade.steepness.orbit import Orbit
-from escapade.steepness.path_problem import (
+from escapade.steepness.time_grid.chain_horizon import StepsFromStart, leaving, lengthened, reaching
+from escapade.steepness.time_grid.path_problem import (
     Path,
     PathProblem,
     StationaryPath,
     chain_grid,
 )
-from escapade.steepness.search import (
+from escapade.steepness.time_grid.search import (
     Setting,
     anchored,
     drift_matrix,

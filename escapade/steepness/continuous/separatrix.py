@@ -20,14 +20,14 @@ from escapade.errors import NotConverged
 from escapade.landscape.descent import roll
 from escapade.precision import in_float64
 from escapade.region import AbstractRegion, Basin
-from escapade.steepness import multistart
-from escapade.steepness.geometric import Curve, least_action_curve, resample
+from escapade.steepness.continuous import multistart
+from escapade.steepness.continuous.geometric import Curve, least_action_curve, resample
+from escapade.steepness.continuous.stationary import StationaryPoint, stationary_point
 from escapade.steepness.hamiltonian import AbstractHamiltonian
 from escapade.steepness.orbit import Orbit
-from escapade.steepness.stationary import StationaryPoint, stationary_point
 
 if TYPE_CHECKING:
-    from escapade.steepness.continuous import Search
+    from escapade.steepness.continuous.orbits import Search
 
 Vector = Float[np.ndarray, " dim"]
 

@@ -18,7 +18,7 @@ from escapade.region import AbstractRegion, Basin, Where
 from escapade.region.boundary import distance_to_boundary
 from escapade.steepness.hamiltonian import AbstractHamiltonian
 from escapade.steepness.local import minimum_over_boundary, quasipotential
-from escapade.steepness.path_problem import (
+from escapade.steepness.time_grid.path_problem import (
     BoundaryEnd,
     End,
     Grid,

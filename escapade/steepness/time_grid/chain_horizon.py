@@ -9,12 +9,12 @@ from escapade.minimum.lyapunov import horizon_covariance
 from escapade.precision import in_float64
 from escapade.region import AbstractRegion
 from escapade.steepness.hamiltonian import AbstractHamiltonian
-from escapade.steepness.path_problem import (
+from escapade.steepness.time_grid.path_problem import (
     Path,
     StationaryPath,
     chain_grid,
 )
-from escapade.steepness.search import (
+from escapade.steepness.time_grid.search import (
     Setting,
     add_distinct,
     anchored,

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from escapade.precision import in_float64
 from escapade.region import AbstractRegion
-from escapade.steepness.batches import at_each
+from escapade.steepness.continuous.batches import at_each
 from escapade.steepness.hamiltonian import AbstractHamiltonian
 
 Path = Float[np.ndarray, "n dim"]

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from escapade.errors import NotConverged
 from escapade.precision import in_float64
+from escapade.steepness.action.lagrangian import TOLERANCE, in_chunks, lagrangian, points_at_once
 from escapade.steepness.hamiltonian import AbstractHamiltonian, GaussianHamiltonian
-from escapade.steepness.lagrangian import TOLERANCE, in_chunks, lagrangian, points_at_once
 
 Points = Float[np.ndarray, "points dim"]
 Rates = Float[np.ndarray, " points"]

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from escapade.errors import Diverged, InvalidArgument, Unsupported
 from escapade.escape import Escape
 from escapade.landscape._base import as_points
-from escapade.steepness.action import increments, reach_of
+from escapade.steepness.action.lagrangian import points_at_once
+from escapade.steepness.action.steepness import increments, reach_of
 from escapade.steepness.hamiltonian import hamiltonian
-from escapade.steepness.lagrangian import points_at_once
 
 LONGEST_BLOCK = 256
 

@@ -4,7 +4,7 @@
 
 * Gaussian noise: ``L = |v - drift|^2_{C^-1} / 2`` on the range of C and infinite off it; by
   eigenvalues in up to `DENSE` dimensions, by conjugate gradients on products with C beyond.
-* Minibatches: see `escapade.steepness.legendre`.
+* Minibatches: see `escapade.steepness.action.legendre`.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from jaxtyping import Array, Bool, Float, Int
 from escapade.errors import NotConverged
 from escapade.landscape import Empirical
 from escapade.precision import in_float64
+from escapade.steepness.action.legendre import Transform, minibatch_transform
 from escapade.steepness.hamiltonian import (
     AbstractHamiltonian,
     GaussianHamiltonian,
     MinibatchHamiltonian,
 )
-from escapade.steepness.legendre import Transform, minibatch_transform
 
 Points = Float[np.ndarray, "points dim"]
 

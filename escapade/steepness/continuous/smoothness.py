@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from escapade.errors import Unsupported
-from escapade.steepness.batches import at_each
+from escapade.steepness.continuous.batches import at_each
+from escapade.steepness.continuous.noiseless import drift
 from escapade.steepness.hamiltonian import AbstractHamiltonian
-from escapade.steepness.noiseless import drift
 
 Path = Float[np.ndarray, "n dim"]
 

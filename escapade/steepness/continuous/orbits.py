@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from escapade.errors import DegenerateNoise, InvalidArgument, NotAMinimum, NotConverged
 from escapade.landscape._base import as_points
 from escapade.region import AbstractRegion, Basin, Where
-from escapade.steepness import multistart
-from escapade.steepness.batches import at_each
-from escapade.steepness.boundary_value import (
+from escapade.steepness.continuous import multistart
+from escapade.steepness.continuous.batches import at_each
+from escapade.steepness.continuous.boundary_value import (
     Arrival,
     Departure,
     Trajectory,
@@ -25,7 +25,7 @@ from escapade.steepness.boundary_value import (
     polish,
     solve_roughly,
 )
-from escapade.steepness.geometric import (
+from escapade.steepness.continuous.geometric import (
     ROUGHLY,
     Curve,
     least_action_curve,
@@ -33,13 +33,13 @@ from escapade.steepness.geometric import (
     path_action,
     resample,
 )
+from escapade.steepness.continuous.noiseless import drift, free_passage, relaxation
+from escapade.steepness.continuous.reversible import boundary_orbits, descent_orbit
+from escapade.steepness.continuous.separatrix import descend_along_boundary, orbits_across
+from escapade.steepness.continuous.smoothness import require_smooth
+from escapade.steepness.continuous.stationary import StationaryPoint, stationary_point
 from escapade.steepness.hamiltonian import AbstractHamiltonian, GaussianHamiltonian
-from escapade.steepness.noiseless import drift, free_passage, relaxation
 from escapade.steepness.orbit import Orbit
-from escapade.steepness.reversible import boundary_orbits, descent_orbit
-from escapade.steepness.separatrix import descend_along_boundary, orbits_across
-from escapade.steepness.smoothness import require_smooth
-from escapade.steepness.stationary import StationaryPoint, stationary_point
 
 Path = Float[np.ndarray, "n dim"]
 Vector = Float[np.ndarray, " dim"]

@@ -10,10 +10,10 @@ from jaxtyping import Array, Float
 
 from escapade.precision import in_float64
 from escapade.region import AbstractRegion
-from escapade.steepness.batches import at_each
+from escapade.steepness.continuous.batches import at_each
+from escapade.steepness.continuous.stationary import StationaryPoint
 from escapade.steepness.hamiltonian import AbstractHamiltonian
 from escapade.steepness.orbit import Orbit
-from escapade.steepness.stationary import StationaryPoint
 
 Path = Float[np.ndarray, "n dim"]
 Vector = Float[np.ndarray, " dim"]

@@ -26,11 +26,11 @@ from jaxtyping import Array, Float
 from escapade.errors import NotConverged
 from escapade.precision import in_float64
 from escapade.region import AbstractRegion
-from escapade.steepness.batches import at_each
-from escapade.steepness.geometric import level_derivatives
+from escapade.steepness.continuous.batches import at_each
+from escapade.steepness.continuous.geometric import level_derivatives
+from escapade.steepness.continuous.stationary import StationaryPoint
 from escapade.steepness.hamiltonian import AbstractHamiltonian
 from escapade.steepness.orbit import Orbit
-from escapade.steepness.stationary import StationaryPoint
 
 Path = Float[np.ndarray, "n dim"]
 Vector = Float[np.ndarray, " dim"]

@@ -21,7 +21,7 @@ from numpy.polynomial import legendre
 from escapade.precision import in_float64
 from escapade.region import AbstractRegion
 from escapade.steepness.hamiltonian import AbstractHamiltonian
-from escapade.steepness.newton import SaddleMatrix, damped_newton
+from escapade.steepness.time_grid.newton import SaddleMatrix, damped_newton
 
 Vector = Float[np.ndarray, " dim"]
 Matrix = Float[np.ndarray, "dim dim"]

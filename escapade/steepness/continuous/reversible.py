@@ -14,12 +14,12 @@ from escapade.landscape import AbstractLoss
 from escapade.noise import Constant, Isotropic
 from escapade.precision import in_float64
 from escapade.region import AbstractRegion
-from escapade.steepness.batches import at_each
-from escapade.steepness.geometric import level_derivatives, onto_boundary
+from escapade.steepness.continuous.batches import at_each
+from escapade.steepness.continuous.geometric import level_derivatives, onto_boundary
+from escapade.steepness.continuous.noiseless import solve_flow
+from escapade.steepness.continuous.stationary import StationaryPoint, stationary_point
 from escapade.steepness.hamiltonian import AbstractHamiltonian, GaussianHamiltonian
-from escapade.steepness.noiseless import solve_flow
 from escapade.steepness.orbit import Orbit
-from escapade.steepness.stationary import StationaryPoint, stationary_point
 
 Vector = Float[np.ndarray, " dim"]
 

@@ -17,7 +17,7 @@ from escapade.precision import float64, in_float64, place
 from escapade.region import AbstractRegion
 from escapade.steepness.hamiltonian import AbstractHamiltonian
 from escapade.steepness.orbit import Orbit
-from escapade.steepness.path_problem import (
+from escapade.steepness.time_grid.path_problem import (
     Grid,
     Path,
     StationaryPath,
@@ -25,7 +25,7 @@ from escapade.steepness.path_problem import (
     gauss_grid,
     interpolation,
 )
-from escapade.steepness.search import (
+from escapade.steepness.time_grid.search import (
     Setting,
     add_distinct,
     anchored,
