@@ -23,6 +23,8 @@ from escapade.steepness.grid.compiled import compiled
 from escapade.steepness.grid.hermite import combine, fill_weights, locate
 from escapade.steepness.grid.march import Metric, arrive, at_ends, best_on_edge, inner
 
+CELLS = 4.0
+"""Longest Runge-Kutta step, in cells."""
 TURN = 0.2
 """Longest Runge-Kutta step, in units of the time in which the drift's Jacobian acts."""
 STEPS = 48
@@ -36,8 +38,6 @@ NEGLIGIBLE = 0.01
 """Momentum, as a share of the drift, below which its relative change does not matter."""
 CHEAP = 1.02
 """Straight segments are used where they cost no more than this multiple of the guess."""
-LONGEST = 200
-"""Longest optimal path, in half cells, as a multiple of the nodes along an axis."""
 LEAST, MOST = 0.5, 1.15
 """Multiples of the guess between which a path is believed; beyond, it is another branch's."""
 OUTSIDE, LOOSE, FINAL = -1, 0, 1
@@ -53,7 +53,6 @@ class Problem(NamedTuple):
         metrics: inverse covariance at each node, or once.
         shape: nodes along each axis.
         strides: their distances in memory.
-        stride: longest Runge-Kutta step, in cells.
     """
 
     jets: Float[np.ndarray, "nodes fields 1+dim"]
@@ -61,7 +60,6 @@ class Problem(NamedTuple):
     metrics: Metric
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-    stride: float
 
 
 class Work(NamedTuple):
@@ -221,7 +219,7 @@ def trace(node, problem, done, usable, work):
             speed += work.velocity[i] ** 2
             for k in range(dim):
                 turning += work.jacobian[k, i] ** 2
-        step = min(problem.stride / np.sqrt(speed + 1e-300), TURN / np.sqrt(turning + 1e-300))
+        step = min(CELLS / np.sqrt(speed + 1e-300), TURN / np.sqrt(turning + 1e-300))
         for i in range(size):
             work.stage[i] = state[i] + 0.5 * step * work.rates[0, i]
         if not flow(problem, work.stage, work.rates[1], work):
@@ -563,94 +561,3 @@ def step_straight(problem, jets, guess, done, order, offsets, work):
             done[node] = True
             finished += 1
     return finished
-
-
-@compiled
-def pull_back(state, problem, jets, work):
-    """Velocity ``-(b + C grad V)`` at a position, in `work.velocity`; false outside the grid."""
-    dim = len(problem.shape)
-    corner = locate(state, problem.shape, problem.strides, work.fraction)
-    if corner < 0:
-        return False
-    fill_weights(work.fraction, problem.strides, work.weights)
-    combine(work.fraction, work.weights, jets, corner, problem.strides, 0, work.row)
-    for k in range(dim):
-        state[dim + k] = work.row[1 + k]
-    flow(problem, state, work.rates[0], work)
-    return True
-
-
-@compiled
-def stacked(path):
-    """Points of a path in one array."""
-    result = np.empty((len(path), len(path[0])))
-    for point in range(len(path)):
-        result[point] = path[point]
-    return result
-
-
-@compiled
-def leave(now, problem, jets, place):
-    """Position of the node of least V within two cells."""
-    dim = len(problem.shape)
-    least = np.inf
-    for neighbour in range(5**dim):
-        node, inside, part = 0, True, neighbour
-        for axis in range(dim):
-            at = int(np.round(now[axis])) + part % 5 - 2
-            inside &= 0 <= at < problem.shape[axis]
-            node += at * problem.strides[axis]
-            part //= 5
-        if inside and jets[node, 0, 0] < least:
-            least = jets[node, 0, 0]
-            for axis in range(dim):
-                place[axis] = node // problem.strides[axis] % problem.shape[axis]
-
-
-@compiled
-def descend(
-    end: Float[np.ndarray, " dim"],
-    source: Float[np.ndarray, "n dim"],
-    problem: Problem,
-    jets: Float[np.ndarray, "nodes 1 1+dim"],
-    work: Work,
-) -> Float[np.ndarray, "points dim"]:
-    """Path from a point down the gradient of V, in steps of half a cell, to the nearest source.
-
-    The midpoint rule along ``-(b + C grad V)``; ends in the source from half a cell away.
-    """
-    dim = len(problem.shape)
-    path = [end.copy()]
-    now, middle = np.zeros(len(work.state)), np.zeros(len(work.state))
-    now[:dim] = end
-    for _ in range(LONGEST * max(problem.shape)):
-        best, nearest = np.inf, 0
-        for s in range(len(source)):
-            gap = 0.0
-            for k in range(dim):
-                gap += (now[k] - source[s, k]) ** 2
-            if gap < best:
-                best, nearest = gap, s
-        if best < 0.25:
-            path.append(source[nearest].copy())
-            break
-        for half in range(2):
-            state = middle if half else now
-            if not pull_back(state, problem, jets, work):
-                return stacked(path)
-            speed, still = 0.0, 0.0
-            for k in range(dim):
-                speed += work.velocity[k] ** 2
-                for i in range(dim):
-                    still += work.jacobian[k, i] ** 2
-            speed, still = np.sqrt(speed), 0.02 * np.sqrt(still)
-            if half == 0 and speed <= still:
-                # At a saddle, whose cell has no direction to follow: on to the least V beside it.
-                leave(now, problem, jets, middle)
-                break
-            length = 0.5 if half else 0.25
-            for k in range(dim):
-                middle[k] = now[k] - length * work.velocity[k] / speed
-        now[:dim] = middle[:dim]
-        path.append(now[:dim].copy())
-    return stacked(path)

@@ -7,7 +7,11 @@ import numba
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile to machine code; the cache is left out where no folder can be written."""
+    """Compile to machine code; the cache is left out where no folder can be written.
+
+    Numba compiles a cached function anew when its own file has changed, not when that of a
+    function it calls has: after editing a kernel, remove ``grid/__pycache__``.
+    """
     try:
         return numba.njit(cache=True, error_model="numpy")(function)
     except RuntimeError:

@@ -67,7 +67,8 @@ class GridQuasipotential(eqx.Module):
         Raises:
             NotInRegion: when the point lies outside the box.
         """
-        from escapade.steepness.grid.characteristics import descend, workspace
+        from escapade.steepness.grid.characteristics import workspace
+        from escapade.steepness.grid.descend import descend
         from escapade.steepness.grid.tables import constant_covariance, problem_on
 
         end = as_points(to, len(self.axes), "to")[0]

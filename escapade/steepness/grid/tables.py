@@ -12,8 +12,6 @@ from escapade.steepness.grid.hermite import strides_of
 
 PROBE = 1e-3
 """Step, in cells, of the central differences of the covariance."""
-STRIDE = (4.0, 6.0)
-"""Least and greatest length of a Runge-Kutta step in cells; between, a 64th of an axis."""
 SINGULAR = 1e-10
 """Ratio of the covariance's eigenvalues below which it counts as singular."""
 
@@ -54,9 +52,8 @@ def problem_on(field: Field, box: Box, constant: Matrix | None) -> Problem:
             f"the drift or the noise is NaN or infinite at {nodes[bad][0]}; choose a box (lower, "
             "upper) on which the landscape is smooth"
         )
-    stride = float(np.clip(max(box.shape) / 64, *STRIDE))
     strides = strides_of(box.shape)
-    return Problem(np.ascontiguousarray(jets), scaled, metrics, box.shape, strides, stride)
+    return Problem(np.ascontiguousarray(jets), scaled, metrics, box.shape, strides)
 
 
 def constant_covariance(field: Field, box: Box) -> Matrix | None:

@@ -52,6 +52,9 @@ Matrix = Float[np.ndarray, "dim dim"]
 MOST_EXPANDED = 6
 """Largest dimension in which the correction of order eps^2 is computed unless asked for."""
 
+SOFTEST = 1e-6
+"""Relative curvature of V along the boundary below which exits are not isolated."""
+
 STATIONARY = 1e-2
 """Largest sine of the angle between momentum and normal at a minimising exit point."""
 
@@ -273,7 +276,7 @@ def exit_face(
         peak = _surface(equations, fields, level, local, tangent)
         plane = tangent.T @ equations.jets.derivative(local.height, 2) @ tangent
         soft = float(scipy.linalg.eigh(peak.hessian, plane, eigvals_only=True)[0])
-        if not soft > 0:
+        if not soft > SOFTEST:
             raise NotConverged(
                 f"V has no isolated minimum along the boundary at {point} (relative curvature "
                 f"{soft:.2g}); many exits are equally easy: integrate over the boundary "
@@ -289,7 +292,7 @@ _POINT = Peak(*(np.zeros((0,) * rank) for rank in (2, 3, 4, 1, 2)))
 
 @eqx.filter_jit
 def _level_derivatives(
-    region: AbstractRegion, x: Float[Array, " dim"], order: int
+    region: AbstractRegion, x: Float[np.ndarray, " dim"], order: int
 ) -> tuple[Array, ...]:
     return taylor(region._level, jnp.asarray(x), order)
 

@@ -97,7 +97,7 @@ class Jets:
 
     def compose(self, outer: Series, inner: Series, outer_jets: "Jets") -> Series:
         """A series of `outer_jets` at displacements that are series without constant term."""
-        powers = {(): np.eye(len(self.monomials))[0]}
+        powers: dict[tuple[int, ...], Series] = {(): np.eye(len(self.monomials))[0]}
         for monomial in outer_jets.monomials[1:]:
             powers[monomial] = self.product(powers[monomial[:-1]], inner[monomial[-1]])
         return outer @ np.array([powers[monomial] for monomial in outer_jets.monomials])
@@ -106,7 +106,7 @@ class Jets:
         """From derivative tensors of orders 0, 1, ..., of a function with values of this shape."""
         result = np.zeros((*shape, len(self.monomials)))
         for i, monomial in enumerate(self.monomials[: int(np.sum(self.orders < len(derivatives)))]):
-            result[..., i] = derivatives[len(monomial)][(..., *monomial)]
+            result[..., i] = derivatives[len(monomial)][..., *monomial]
         return result / self._factorials
 
     def derivative(self, series: Series, order: int) -> Float[np.ndarray, "..."]:

@@ -1,0 +1,127 @@
+"""Mean exit time along the instantons: any smooth landscape, with prefactor.
+
+The exponent is that of the paths of least steepness out of the region, found on the landscape
+itself; the prefactor is carried along them to the next order in eps^2
+(`escapade.steepness.prefactor`). A chain is replaced by its equivalent diffusion, and its steps by
+the extremal index at the exit.
+"""
+
+import equinox as eqx
+import numpy as np
+
+from escapade.dynamics import MinibatchSGD
+from escapade.errors import Unsupported
+from escapade.escape import Escape
+from escapade.landscape import Quadratic
+from escapade.minimum import Neighbourhood
+from escapade.noise import Constant, Isotropic
+from escapade.steepness.continuous.orbits import continuous_orbits
+from escapade.steepness.hamiltonian import hamiltonian
+from escapade.steepness.orbit import Orbit
+from escapade.steepness.prefactor import (
+    EquivalentDiffusion,
+    Prefactor,
+    boundary_prefactor,
+    saddle_prefactor,
+)
+
+MOST_DIMENSIONS = 6
+"""Dimension up to which the correction of order eps^2, and so an error, is known."""
+
+MOST_BEHIND = 8.0
+"""Barrier above the lowest from which an exit no longer counts."""
+
+AT_REST = 1e-3
+"""Momentum, relative to the largest on the path, from which a path is taken to rest."""
+
+
+class InstantonLaw(eqx.Module):
+    """A mean exit time with the paths it rests on."""
+
+    log_mean: float
+    relative_error: float
+    value: float
+    prefactor: Prefactor
+    orbits: tuple[Orbit, ...]
+
+
+def applies(escape: Escape) -> bool:
+    """Whether the problem is small enough, Gaussian, and not linear (which has its own theory)."""
+    noise = getattr(escape.dynamics, "noise", None)
+    linear = isinstance(escape.landscape, Quadratic) and isinstance(noise, Constant | Isotropic)
+    return (
+        escape.landscape.dim <= MOST_DIMENSIONS
+        and not isinstance(escape.dynamics, MinibatchSGD)
+        and not (linear and _has_form(escape))
+    )
+
+
+def _has_form(escape: Escape) -> bool:
+    identity = np.eye(escape.landscape.dim)
+    return escape.region.local_form(escape.minimum, identity) is not None
+
+
+def instanton_law(escape: Escape, around: Neighbourhood) -> InstantonLaw:
+    """Mean number of steps of SGD with Gaussian noise out of any region.
+
+    Raises:
+        Unsupported: for minibatch noise, in more than six dimensions, or where V is not smooth.
+        NotConverged: when no instanton is found, or one passes a caustic.
+        DegenerateNoise: when the noise does not reach every direction at the minimum.
+    """
+    if escape.landscape.dim > MOST_DIMENSIONS or isinstance(escape.dynamics, MinibatchSGD):
+        raise Unsupported(
+            f"the law along instantons is for Gaussian noise in up to {MOST_DIMENSIONS} "
+            "dimensions; use theory='quadratic', or simulate"
+        )
+    chain = not escape.dynamics.continuous
+    rate, scale = escape.dynamics.learning_rate, escape.noise_scale
+    own = hamiltonian(escape)
+    law = EquivalentDiffusion(own, rate) if chain else own
+    stationary = around.stationary_covariance(rate if chain else None)
+    found = continuous_orbits(law, escape.minimum, region=escape.region)
+    orbits = [orbit for orbit in found if orbit.value < found[0].value + MOST_BEHIND * scale]
+    resting = [_rests(orbit) for orbit in orbits]
+    orbits = [
+        orbit for orbit, rests in zip(orbits, resting, strict=True) if rests == resting[0]
+    ]
+    if resting[0]:
+        climbs = [_climb(orbit) for orbit in orbits]
+        beyond = any(len(climb.times) < 0.9 * len(orbit.times) for climb, orbit in zip(climbs, orbits, strict=True))
+        prefactor = saddle_prefactor(law, climbs, escape.minimum, stationary, committed=beyond)
+    else:
+        prefactor = boundary_prefactor(law, orbits, escape.minimum, stationary, escape.region)
+    if chain:
+        log_mean = prefactor.log_mean_exit_steps(scale, rate)
+    else:
+        log_mean = prefactor.log_mean_exit_time(scale) - np.log(rate)
+    return InstantonLaw(
+        log_mean=float(log_mean),
+        relative_error=prefactor.relative_error(scale),
+        value=prefactor.value,
+        prefactor=prefactor,
+        orbits=tuple(orbits),
+    )
+
+
+def _rests(orbit: Orbit) -> bool:
+    """Whether the path ends without momentum: at a saddle, or after having passed one."""
+    sizes = np.linalg.norm(orbit.momenta, axis=1)
+    return bool(sizes[-1] < AT_REST * sizes.max())
+
+
+def _climb(orbit: Orbit) -> Orbit:
+    """The path up to the saddle, where its momentum vanishes."""
+    sizes = np.linalg.norm(orbit.momenta, axis=1)
+    top = int(np.argmax(sizes))
+    last = top + int(np.argmax(sizes[top:] < AT_REST * sizes.max())) + 1
+    return Orbit(
+        times=orbit.times[:last] - orbit.times[last - 1],
+        path=orbit.path[:last],
+        momenta=orbit.momenta[:last],
+        actions=orbit.actions[:last],
+        value=orbit.value,
+        error=orbit.error,
+        converged=orbit.converged,
+        method=orbit.method,
+    )
