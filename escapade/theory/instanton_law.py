@@ -8,22 +8,27 @@ the extremal index at the exit.
 
 import equinox as eqx
 import numpy as np
+from jaxtyping import Float
 
 from escapade.dynamics import MinibatchSGD
-from escapade.errors import Unsupported
+from escapade.errors import NotConverged, Unsupported
 from escapade.escape import Escape
 from escapade.landscape import Quadratic
 from escapade.minimum import Neighbourhood
 from escapade.noise import Constant, Isotropic
+from escapade.region.boundary import distance_to_boundary
 from escapade.steepness.continuous.orbits import continuous_orbits
-from escapade.steepness.hamiltonian import hamiltonian
+from escapade.steepness.hamiltonian import AbstractHamiltonian, hamiltonian
 from escapade.steepness.orbit import Orbit
 from escapade.steepness.prefactor import (
     EquivalentDiffusion,
     Prefactor,
     boundary_prefactor,
     saddle_prefactor,
+    surface_prefactor,
 )
+
+Matrix = Float[np.ndarray, "dim dim"]
 
 MOST_DIMENSIONS = 6
 """Dimension up to which the correction of order eps^2, and so an error, is known."""
@@ -31,8 +36,18 @@ MOST_DIMENSIONS = 6
 MOST_BEHIND = 8.0
 """Barrier above the lowest from which an exit no longer counts."""
 
+SOFT = 0.2
+"""Curvature of V along the boundary, relative to a plane's, below which an exit is not isolated."""
+
+RAYS = 32
+"""Directions in which the boundary is integrated over then, in two dimensions."""
+
 AT_REST = 1e-3
 """Momentum, relative to the largest on the path, from which a path is taken to rest."""
+
+
+PAST = 0.05
+"""Share of the climb by which a path must go on behind the saddle to have crossed it."""
 
 
 class InstantonLaw(eqx.Module):
@@ -82,15 +97,14 @@ def instanton_law(escape: Escape, around: Neighbourhood) -> InstantonLaw:
     found = continuous_orbits(law, escape.minimum, region=escape.region)
     orbits = [orbit for orbit in found if orbit.value < found[0].value + MOST_BEHIND * scale]
     resting = [_rests(orbit) for orbit in orbits]
-    orbits = [
-        orbit for orbit, rests in zip(orbits, resting, strict=True) if rests == resting[0]
-    ]
+    orbits = [orbit for orbit, rests in zip(orbits, resting, strict=True) if rests == resting[0]]
     if resting[0]:
         climbs = [_climb(orbit) for orbit in orbits]
-        beyond = any(len(climb.times) < 0.9 * len(orbit.times) for climb, orbit in zip(climbs, orbits, strict=True))
+        further = np.linalg.norm(climbs[0].end - orbits[0].end)
+        beyond = bool(further > PAST * np.linalg.norm(climbs[0].end - escape.minimum))
         prefactor = saddle_prefactor(law, climbs, escape.minimum, stationary, committed=beyond)
     else:
-        prefactor = boundary_prefactor(law, orbits, escape.minimum, stationary, escape.region)
+        prefactor = _through_boundary(escape, law, orbits, stationary)
     if chain:
         log_mean = prefactor.log_mean_exit_steps(scale, rate)
     else:
@@ -102,6 +116,30 @@ def instanton_law(escape: Escape, around: Neighbourhood) -> InstantonLaw:
         prefactor=prefactor,
         orbits=tuple(orbits),
     )
+
+
+def _through_boundary(
+    escape: Escape, law: AbstractHamiltonian, orbits: list[Orbit], stationary: Matrix
+) -> Prefactor:
+    """Around the exits, or around the whole boundary where many are nearly as easy."""
+    problem = (escape.minimum, stationary, escape.region)
+    try:
+        prefactor = boundary_prefactor(law, orbits, *problem)
+        if prefactor.soft > SOFT or escape.landscape.dim != 2:
+            return prefactor
+    except NotConverged:
+        if escape.landscape.dim != 2:
+            raise
+    angles = 2 * np.pi * np.arange(RAYS) / RAYS
+    rays = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    distances = distance_to_boundary(escape.region, escape.minimum, rays)
+    highest = orbits[0].value + MOST_BEHIND * escape.noise_scale
+    every: list[Orbit] = []
+    for distance, ray in zip(distances, rays, strict=True):
+        if np.isfinite(distance):
+            every += continuous_orbits(law, escape.minimum, to=escape.minimum + distance * ray)[:1]
+    every = [orbit for orbit in every if orbit.value < highest and not _rests(orbit)]
+    return surface_prefactor(law, every, np.full(len(every), 2 * np.pi / RAYS), *problem)
 
 
 def _rests(orbit: Orbit) -> bool:

@@ -1,6 +1,7 @@
 """What a grid problem is made of: a box with a regular grid, and the drift and noise on it."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -66,7 +67,9 @@ class Field(eqx.Module):
         return _in_chunks(_covariance, (self.noise, self.landscape), points)
 
 
-def _in_chunks(function, owner, points):
+def _in_chunks(
+    function: Callable[..., Any], owner: Any, points: Float[np.ndarray, "points dim"]
+) -> Any:
     """Evaluate at many points with one compiled shape."""
     pieces = []
     for start in range(0, len(points), CHUNK):
@@ -81,7 +84,7 @@ def _in_chunks(function, owner, points):
 def _drift(
     landscape: AbstractLandscape, points: Float[Array, "points dim"]
 ) -> tuple[Float[Array, "points dim"], Float[Array, "points dim dim"]]:
-    def at(theta):
+    def at(theta: Float[Array, " dim"]) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
         return -landscape._gradient(theta), -jax.jacfwd(landscape._gradient)(theta)
 
     return jax.lax.map(at, points, batch_size=512)

@@ -115,7 +115,12 @@ def workspace(dim: int, fields: int) -> Work:
 
 
 @compiled
-def flow(problem, state, rate, work):
+def flow(
+    problem: Problem,
+    state: Float[np.ndarray, " state"],
+    rate: Float[np.ndarray, " state"],
+    work: Work,
+) -> bool:
     """Time derivative of the state going back in time; whether it lies inside the grid.
 
     The state holds position, momentum, the action from there to the node, and the derivatives of
@@ -193,7 +198,13 @@ def flow(problem, state, rate, work):
 
 
 @compiled
-def trace(node, problem, done, usable, work):
+def trace(
+    node: int,
+    problem: Problem,
+    done: Bool[np.ndarray, " nodes"],
+    usable: Bool[np.ndarray, " nodes"],
+    work: Work,
+) -> tuple[int, int]:
     """Follow the path back from a node, with `work.momentum` there, into a usable cell.
 
     All corners of such a cell are usable, and one at least is done, lest guesses support each
@@ -255,7 +266,11 @@ def trace(node, problem, done, usable, work):
 
 
 @compiled
-def project(node, problem, work):
+def project(
+    node: int,
+    problem: Problem,
+    work: Work,
+) -> bool:
     """Scale the velocity ``b + C p`` so that ``H(x, p) = 0``; false where there is no velocity."""
     dim = len(problem.shape)
     metric = problem.metrics[node if len(problem.metrics) > 1 else 0]
@@ -286,7 +301,10 @@ def project(node, problem, work):
 
 
 @compiled
-def solve_small(matrix, vector):
+def solve_small(
+    matrix: Float[np.ndarray, "dim dim"],
+    vector: Float[np.ndarray, " dim"],
+) -> None:
     """Solve a small linear system in place (Gauss, with pivoting)."""
     n = len(vector)
     for k in range(n):
@@ -310,7 +328,12 @@ def solve_small(matrix, vector):
 
 
 @compiled
-def curvature(corner, jets, strides, work):
+def curvature(
+    corner: int,
+    jets: Float[np.ndarray, "nodes 1 1+dim"],
+    strides: tuple[int, ...],
+    work: Work,
+) -> None:
     """Second derivatives of V in a cell, from its corners' gradients: to first order only."""
     dim = len(strides)
     for k in range(dim):
@@ -329,7 +352,14 @@ def curvature(corner, jets, strides, work):
 
 
 @compiled
-def relax(node, problem, jets, done, usable, work):
+def relax(
+    node: int,
+    problem: Problem,
+    jets: Float[np.ndarray, "nodes 1 1+dim"],
+    done: Bool[np.ndarray, " nodes"],
+    usable: Bool[np.ndarray, " nodes"],
+    work: Work,
+) -> tuple[float, int, float]:
     """Value at a node by the path that starts from the guess in `work.momentum`.
 
     Improves that momentum by Newton's method. Returns the value, how the path ended, and the
@@ -386,7 +416,14 @@ def relax(node, problem, jets, done, usable, work):
 
 
 @compiled
-def straight(node, problem, jets, done, offsets, work):
+def straight(
+    node: int,
+    problem: Problem,
+    jets: Float[np.ndarray, "nodes 1 1+dim"],
+    done: Bool[np.ndarray, " nodes"],
+    offsets: Int[np.ndarray, "offsets dim"],
+    work: Work,
+) -> float:
     """Value at a node by straight segments from finished nodes and edges near it.
 
     For the few nodes without a usable path: where the velocity vanishes, and where the path leaves
@@ -507,7 +544,14 @@ def sweep(
 
 
 @compiled
-def extrapolate(problem, jets, done, usable, order, every):
+def extrapolate(
+    problem: Problem,
+    jets: Float[np.ndarray, "nodes 1 1+dim"],
+    done: Bool[np.ndarray, " nodes"],
+    usable: Bool[np.ndarray, " nodes"],
+    order: Int[np.ndarray, " ordered"],
+    every: bool,
+) -> None:
     """Guess open nodes from pairs of finished nodes beside them, and make these guesses usable.
 
     One pair is enough, unless there must be one on `every` side that lies in the box (but for
@@ -546,7 +590,15 @@ def extrapolate(problem, jets, done, usable, order, every):
 
 
 @compiled
-def step_straight(problem, jets, guess, done, order, offsets, work):
+def step_straight(
+    problem: Problem,
+    jets: Float[np.ndarray, "nodes 1 1+dim"],
+    guess: Float[np.ndarray, "nodes 1 1+dim"],
+    done: Bool[np.ndarray, " nodes"],
+    order: Int[np.ndarray, " ordered"],
+    offsets: Int[np.ndarray, "offsets dim"],
+    work: Work,
+) -> int:
     """Finish nodes of `order` by straight segments where that is about as cheap as the guess.
 
     For the few nodes that no path from finished cells reaches, as just beyond a saddle.

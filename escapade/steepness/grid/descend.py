@@ -17,7 +17,12 @@ HALT = 0.02
 
 
 @compiled
-def pull_back(state, problem, jets, work):
+def pull_back(
+    state: Float[np.ndarray, " state"],
+    problem: Problem,
+    jets: Float[np.ndarray, "nodes 1 1+dim"],
+    work: Work,
+) -> bool:
     """Velocity ``-(b + C grad V)`` at a position, in `work.velocity`; false outside the grid."""
     dim = len(problem.shape)
     corner = locate(state, problem.shape, problem.strides, work.fraction)
@@ -32,7 +37,9 @@ def pull_back(state, problem, jets, work):
 
 
 @compiled
-def stacked(path):
+def stacked(
+    path: list[Float[np.ndarray, " dim"]],
+) -> Float[np.ndarray, "points dim"]:
     """Points of a path in one array."""
     result = np.empty((len(path), len(path[0])))
     for point in range(len(path)):
@@ -41,7 +48,12 @@ def stacked(path):
 
 
 @compiled
-def leave(now, problem, jets, place):
+def leave(
+    now: Float[np.ndarray, " state"],
+    problem: Problem,
+    jets: Float[np.ndarray, "nodes 1 1+dim"],
+    place: Float[np.ndarray, " state"],
+) -> None:
     """Position of the node of least V within two cells."""
     dim = len(problem.shape)
     least = np.inf

@@ -38,7 +38,12 @@ def locate(
 
 
 @compiled
-def bubble(s, rise, first, last):
+def bubble(
+    s: float,
+    rise: float,
+    first: float,
+    last: float,
+) -> tuple[float, float]:
     """What the cubic Hermite interpolant of an edge adds to a straight line, and its slope."""
     t = 1 - s
     a, b = first - rise, last - rise

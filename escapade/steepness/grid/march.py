@@ -18,7 +18,13 @@ Metric = Float[np.ndarray, "nodes dim dim"] | Float[np.ndarray, "1 dim dim"]
 
 
 @compiled
-def push_up(heap, place, values, node, size):
+def push_up(
+    heap: Int[np.ndarray, " nodes"],
+    place: Int[np.ndarray, " nodes"],
+    values: Float[np.ndarray, " nodes"],
+    node: int,
+    size: int,
+) -> int:
     """Restore the order of the heap (smallest value on top) after a value has fallen."""
     at = place[node]
     if at < 0:
@@ -37,7 +43,12 @@ def push_up(heap, place, values, node, size):
 
 
 @compiled
-def pop(heap, place, values, size):
+def pop(
+    heap: Int[np.ndarray, " nodes"],
+    place: Int[np.ndarray, " nodes"],
+    values: Float[np.ndarray, " nodes"],
+    size: int,
+) -> int:
     """Take the smallest node off a heap of `size` nodes."""
     top = heap[0]
     last = heap[size - 1]
@@ -60,7 +71,11 @@ def pop(heap, place, values, size):
 
 
 @compiled
-def inner(metric, u, v):
+def inner(
+    metric: Float[np.ndarray, "dim dim"],
+    u: Float[np.ndarray, " dim"],
+    v: Float[np.ndarray, " dim"],
+) -> float:
     """``u^T M v``."""
     total = 0.0
     for i in range(len(u)):
@@ -70,7 +85,14 @@ def inner(metric, u, v):
 
 
 @compiled
-def quadratics(first, second, first_change, second_change, metric, coefficients):
+def quadratics(
+    first: Float[np.ndarray, " dim"],
+    second: Float[np.ndarray, " dim"],
+    first_change: Float[np.ndarray, " dim"],
+    second_change: Float[np.ndarray, " dim"],
+    metric: Float[np.ndarray, "dim dim"],
+    coefficients: Float[np.ndarray, " 3"],
+) -> None:
     """Coefficients in s of ``(u + s du)^T M (w + s dw)``."""
     coefficients[0] = inner(metric, first, second)
     coefficients[1] = inner(metric, first, second_change) + inner(metric, first_change, second)
@@ -78,7 +100,11 @@ def quadratics(first, second, first_change, second_change, metric, coefficients)
 
 
 @compiled
-def along_edge(s, rise, forms):
+def along_edge(
+    s: float,
+    rise: float,
+    forms: Float[np.ndarray, "3 3"],
+) -> tuple[float, float]:
     """Change of the value from a segment's start moving along an edge, and its slope in s."""
     length = forms[0, 0] + s * (forms[0, 1] + s * forms[0, 2])
     speed = forms[1, 0] + s * (forms[1, 1] + s * forms[1, 2])
@@ -91,7 +117,14 @@ def along_edge(s, rise, forms):
 
 
 @compiled
-def best_on_edge(rise, lines, drifts, metric, work, forms):
+def best_on_edge(
+    rise: float,
+    lines: Float[np.ndarray, "2 dim"],
+    drifts: Float[np.ndarray, "2 dim"],
+    metric: Float[np.ndarray, "dim dim"],
+    work: Float[np.ndarray, "2 dim"],
+    forms: Float[np.ndarray, "3 3"],
+) -> tuple[float, float]:
     """Least value, above that at the edge's first end, of a segment that starts within an edge.
 
     `lines` and `drifts` hold the segments from both ends and the drift at their middles. Returns
@@ -122,7 +155,12 @@ def best_on_edge(rise, lines, drifts, metric, work, forms):
 
 
 @compiled
-def at_ends(line, mean, last, metric):
+def at_ends(
+    line: Float[np.ndarray, " dim"],
+    mean: Float[np.ndarray, " dim"],
+    last: Float[np.ndarray, " dim"],
+    metric: Float[np.ndarray, "dim dim"],
+) -> float:
     """Action of a straight segment by the trapezoidal rule, from its mean and its last drift.
 
     The midpoint rule alone would take a segment across a saddle to be free.
@@ -139,7 +177,12 @@ def at_ends(line, mean, last, metric):
 
 
 @compiled
-def arrive(line, drift, metric, momentum):
+def arrive(
+    line: Float[np.ndarray, " dim"],
+    drift: Float[np.ndarray, " dim"],
+    metric: Float[np.ndarray, "dim dim"],
+    momentum: Float[np.ndarray, " dim"],
+) -> None:
     """Momentum ``C^-1 (v - b)`` at the end of a path that arrives along a direction."""
     scale = np.sqrt(inner(metric, drift, drift) / inner(metric, line, line))
     for i in range(len(momentum)):

@@ -40,20 +40,18 @@ def solve_around(field: Field, box: Box, start: Float[np.ndarray, "n dim"]) -> l
 
 def _solve(field: Field, box: Box, constant: Matrix | None, start: Source) -> levels.Jets:
     """From the coarsest level to the box's own."""
-    jets, previous = None, None
-    for shape in levels.shapes_of(box.shape):
+    coarsest, *finer = levels.shapes_of(box.shape)
+    grid = box._replace(shape=coarsest)
+    problem, seed = problem_on(field, grid, constant), start.seed(grid)
+    jets = levels.first_order(problem, seed)
+    # Twice: the first solution is a far better guess than the march.
+    levels.high_order(problem, seed, jets, coarsest=True)
+    levels.high_order(problem, seed, jets, coarsest=True)
+    for shape in finer:
+        jets = levels.refined(jets, grid.shape, shape)
         grid = box._replace(shape=shape)
-        problem = problem_on(field, grid, constant)
-        seed = start.seed(grid)
-        if jets is None:
-            jets = levels.first_order(problem, seed)
-            # Twice: the first solution is a far better guess than the march.
-            levels.high_order(problem, seed, jets, coarsest=True)
-            levels.high_order(problem, seed, jets, coarsest=True)
-        else:
-            jets = levels.refined(jets, previous, shape)
-            levels.high_order(problem, seed, jets, coarsest=False)
-        previous = shape
+        problem, seed = problem_on(field, grid, constant), start.seed(grid)
+        levels.high_order(problem, seed, jets, coarsest=False)
     return jets
 
 

@@ -1,6 +1,7 @@
 """The verb `quasipotential`: V on a grid over a box, in two or three dimensions."""
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument, NotAMinimum, NotInRegion, Unsupported
@@ -108,13 +109,15 @@ def quasipotential_on_grid(
     )
 
 
-def _checked_box(dim: int, lower: ArrayLike, upper: ArrayLike, points) -> Box:
+def _checked_box(
+    dim: int, lower: ArrayLike, upper: ArrayLike, points: int | tuple[int, ...]
+) -> Box:
     low, high = (as_points(c, dim, name)[0] for c, name in ((lower, "lower"), (upper, "upper")))
     if not (low < high).all():
         raise InvalidArgument(
             f"lower is {low} and upper is {high}; each lower number must be below its upper one"
         )
-    counts = (points,) * dim if np.ndim(points) == 0 else tuple(points)
+    counts = (points,) * dim if isinstance(points, int) else tuple(points)
     if len(counts) != dim or not all(n == int(n) and n >= FEWEST for n in counts):
         raise InvalidArgument(
             f"points is {points!r}; give one whole number of at least {FEWEST}, or {dim} of them"
@@ -122,7 +125,9 @@ def _checked_box(dim: int, lower: ArrayLike, upper: ArrayLike, points) -> Box:
     return Box(low, high, tuple(int(n) for n in counts))
 
 
-def _checked_source(landscape, box, given):
+def _checked_source(
+    landscape: AbstractLandscape, box: Box, given: ArrayLike | None
+) -> Float[np.ndarray, "n dim"]:
     """One attracting point, or the points of a cycle, shape (n, dim)."""
     if given is None:
         if len(landscape.minima) != 1:
@@ -148,7 +153,9 @@ def _checked_source(landscape, box, given):
     return start
 
 
-def _require_attracting(landscape, point, box):
+def _require_attracting(
+    landscape: AbstractLandscape, point: Float[np.ndarray, " dim"], box: Box
+) -> None:
     gradient = np.linalg.norm(landscape.gradient(point))
     steps = np.diag(0.25 * box.spacing)
     near = [np.linalg.norm(landscape.gradient(point + s * d)) for d in steps for s in (-1, 1)]

@@ -8,13 +8,13 @@ import scipy.integrate
 import scipy.interpolate
 import scipy.linalg
 import scipy.spatial
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from escapade.errors import NotAMinimum
 from escapade.minimum.lyapunov import stationary_covariance
 from escapade.steepness.grid.box import Box, Field
 from escapade.steepness.grid.hermite import interpolate, strides_of
-from escapade.steepness.grid.levels import Seed
+from escapade.steepness.grid.levels import Jets, Seed
 
 DEGREE = 4
 """Degree of the polynomial in which V is expanded around an attracting point."""
@@ -35,7 +35,12 @@ class Source(Protocol):
         ...
 
 
-def as_seed(box: Box, chosen, values, gradients) -> Seed:
+def as_seed(
+    box: Box,
+    chosen: Bool[np.ndarray, " nodes"],
+    values: Float[np.ndarray, " known"],
+    gradients: Float[np.ndarray, "known dim"],
+) -> Seed:
     """Seed from values and gradients at some nodes."""
     jets = np.zeros((len(chosen), 1, 1 + len(box.shape)))
     jets[chosen, 0, 0] = values
@@ -178,20 +183,22 @@ class CycleSource:
         return as_seed(box, chosen, values, gradients)
 
 
-def _one_period(field: Field, start, period: float):
+def _one_period(
+    field: Field, start: Float[np.ndarray, " dim"], period: float
+) -> tuple[Float[np.ndarray, " times"], Points]:
     """Times and points of one turn of the cycle, to which the flow from `start` has settled."""
 
-    def drift(_, x):
+    def drift(_: float, x: np.ndarray) -> np.ndarray:
         return -field.landscape.gradient(x)
 
     options = {"rtol": 1e-9, "atol": 1e-11, "method": "DOP853"}
     settled = scipy.integrate.solve_ivp(drift, (0, 4 * period), start, **options).y[:, -1]
     normal = drift(0, settled)
 
-    def returned(time, x):
-        return (x - settled) @ normal if time > 0.5 * period else -1.0
+    def returned(time: float, x: np.ndarray) -> float:
+        return float((x - settled) @ normal) if time > 0.5 * period else -1.0
 
-    returned.terminal, returned.direction = True, 1
+    returned.terminal, returned.direction = True, 1  # type: ignore[attr-defined]
     turn = scipy.integrate.solve_ivp(
         drift, (0, 2 * period), settled, events=returned, dense_output=True, **options
     )
@@ -207,7 +214,12 @@ def _one_period(field: Field, start, period: float):
     return times, cycle
 
 
-def _transverse(times, velocity, jacobians, noise):
+def _transverse(
+    times: Float[np.ndarray, " times"],
+    velocity: Float[np.ndarray, "times dim"],
+    jacobians: Float[np.ndarray, "times dim dim"],
+    noise: Float[np.ndarray, "times dim dim"],
+) -> Float[np.ndarray, "times dim dim"]:
     """Periodic covariance of the displacement normal to the cycle."""
     dim = velocity.shape[1]
     step = times[1] - times[0]
@@ -233,7 +245,7 @@ def _transverse(times, velocity, jacobians, noise):
 class SolvedSource:
     """A degenerate attracting point, whose surroundings have been solved on a finer grid."""
 
-    def __init__(self, box: Box, jets, ceiling: float):
+    def __init__(self, box: Box, jets: Jets, ceiling: float):
         """Solution on a box, to be used below a value."""
         self.box, self.jets, self.ceiling = box, jets, ceiling
 
@@ -268,7 +280,7 @@ class RoughSource:
         middle = self.field.drift(self.point + 0.5 * lines)[0]
         ends = self.field.drift(nodes[chosen])[0]
 
-        def inner(u, v):
+        def inner(u: Points, v: Points) -> Float[np.ndarray, " points"]:
             return np.einsum("ni,nij,nj->n", u, metrics, v)
 
         length = np.sqrt(inner(lines, lines))
