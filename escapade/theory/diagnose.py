@@ -43,7 +43,7 @@ def diagnose(
       derivatives times covariance) by half the distance to the boundary or more;
     * *activated*: otherwise.
 
-    `neighbourhood` and `prediction` (of the default theory) save time if already computed.
+    `neighbourhood` and `prediction` save time if already computed.
 
     A sample decides doubtful cases: regular exits (coefficient of variation below 0.6) that come
     in less than half the predicted time are not activated; exponential exits at the predicted
@@ -59,7 +59,7 @@ def diagnose(
         return Diagnosis("unstable", str(error), _groups_without_stationary_law(escape, around))
     if prediction is None:
         with suppress(EscapadeError):  # groups exist where no theory predicts
-            prediction = predict(escape, neighbourhood=around)
+            prediction = predict(escape, "quadratic", neighbourhood=around)
     if prediction is None:
         groups, _ = measure_groups(escape, around, stationary)
     else:

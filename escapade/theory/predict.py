@@ -1,10 +1,17 @@
 """The verb `predict`: mean exit time of an escape according to a theory."""
 
+import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
 from escapade.dynamics import MinibatchSGD
-from escapade.errors import InvalidArgument, Unsupported
+from escapade.errors import (
+    DegenerateNoise,
+    InvalidArgument,
+    NotConverged,
+    Unsupported,
+    in_one_line,
+)
 from escapade.escape import Escape
 from escapade.landscape import Quadratic
 from escapade.minimum import Neighbourhood
@@ -12,6 +19,7 @@ from escapade.minimum import neighbourhood as measure_neighbourhood
 from escapade.minimum.lyapunov import horizon_covariance
 from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.theory.groups import SHELL, local_covariance, measure_groups
+from escapade.theory.instanton_law import applies, instanton_law
 from escapade.theory.prediction import Groups, Prediction
 from escapade.theory.uniform import continuous_mean_exit_time, uniform_mean_exit_time
 
@@ -22,15 +30,23 @@ def predict(
     """Predict the mean exit time of an escape that starts at its minimum.
 
     Args:
-        escape: the problem; its region must have a closed form near the minimum (ball, sublevel
-            set, half-space or slab around the minimum).
-        theory: "escapade", the uniform mean exit time with prefactor and finite step size, or
-            "exponential_law", the plain law of Ibayashi and Imaizumi.
+        escape: the problem.
+        theory: one of
+
+            * "escapade": "instanton" where it applies and the problem is not linear, else
+              "quadratic";
+            * "instanton": along the paths of least steepness on the landscape itself, with
+              prefactor; Gaussian noise, up to six dimensions, any smooth region or basin;
+            * "quadratic": the uniform mean exit time of the quadratic approximation at the minimum,
+              with prefactor and finite step size; in any dimension, out of a ball, sublevel set,
+              half-space or slab around the minimum;
+            * "exponential_law": the plain law of Ibayashi and Imaizumi.
         neighbourhood: Hessian and noise at the minimum, if already computed.
 
     Raises:
         InvalidArgument: when the theory is unknown.
-        Unsupported: when the region has no closed form, or for shuffled epochs.
+        Unsupported: when no theory covers the region, or for shuffled epochs.
+        NotConverged: when no instanton is found (theory "instanton").
         Unstable: when the learning rate is too large for the chain to be stable.
         NotAMinimum: when the minimum has a flat or unstable direction.
     """
@@ -43,16 +59,61 @@ def predict(
             "within an epoch; simulate, or sample with or without replacement"
         )
     around = measure_neighbourhood(escape) if neighbourhood is None else neighbourhood
+    return _THEORIES[theory](escape, around)
+
+
+def _escapade(escape: Escape, around: Neighbourhood) -> Prediction:
+    """The best theory that applies; why a better one failed is said."""
+    if not applies(escape):
+        return _quadratic(escape, around)
+    try:
+        return _along_instantons(escape, around)
+    except (NotConverged, Unsupported, DegenerateNoise) as error:
+        if escape.region.local_form(escape.minimum, around.drift_matrix) is None:
+            raise
+        found = _quadratic(escape, around)
+        reason = _line(False, f"law along instantons: {in_one_line(error)}")
+        return eqx.tree_at(
+            lambda prediction: prediction.assumptions, found, (*found.assumptions, reason)
+        )
+
+
+def _along_instantons(escape: Escape, around: Neighbourhood) -> Prediction:
+    law = instanton_law(escape, around)
+    groups, _ = measure_groups(escape, around, local_covariance(escape, around))
+    groups = eqx.tree_at(lambda found: found.barrier, groups, law.value / escape.noise_scale)
+    lines = [
+        *_regime(groups),
+        _line(
+            law.relative_error <= 0.1,
+            f"{law.prefactor.description}: what is left out is about "
+            f"{100 * law.relative_error:.2g} % (at most 10 %)",
+        ),
+        *_from_elsewhere(escape),
+    ]
+    return Prediction(
+        theory="escapade",
+        log_mean=law.log_mean,
+        relative_error=law.relative_error,
+        exponent=law.value,
+        groups=groups,
+        assumptions=tuple(lines),
+        source="instantons with prefactor (docs/theory.md)",
+    )
+
+
+def _form(escape: Escape, around: Neighbourhood) -> LinearForm | QuadraticForm:
     form = escape.region.local_form(escape.minimum, around.drift_matrix)
     if form is None:
         raise Unsupported(
             f"no closed form predicts the exit from this region ({escape.region}); use a ball, "
             "sublevel set, half-space or slab around the minimum, or simulate"
         )
-    return _THEORIES[theory](escape, around, form)
+    return form
 
 
-def _uniform(escape: Escape, around: Neighbourhood, form: LinearForm | QuadraticForm) -> Prediction:
+def _quadratic(escape: Escape, around: Neighbourhood) -> Prediction:
+    form = _form(escape, around)
     stationary = local_covariance(escape, around)
     groups, exit_point = measure_groups(escape, around, stationary)
     rate, batch = escape.dynamics.learning_rate, escape.dynamics.batch_size
@@ -74,9 +135,8 @@ def _uniform(escape: Escape, around: Neighbourhood, form: LinearForm | Quadratic
     )
 
 
-def _exponential_law(
-    escape: Escape, around: Neighbourhood, form: LinearForm | QuadraticForm
-) -> Prediction:
+def _exponential_law(escape: Escape, around: Neighbourhood) -> Prediction:
+    _form(escape, around)
     stationary = around.stationary_covariance()
     groups, _ = measure_groups(escape, around, stationary, with_noise_correction=False)
     return Prediction(
@@ -93,7 +153,12 @@ def _exponential_law(
     )
 
 
-_THEORIES = {"escapade": _uniform, "exponential_law": _exponential_law}
+_THEORIES = {
+    "escapade": _escapade,
+    "instanton": _along_instantons,
+    "quadratic": _quadratic,
+    "exponential_law": _exponential_law,
+}
 
 
 def _assumptions(
@@ -123,9 +188,13 @@ def _assumptions(
                 f"about {groups.noise_correction:+.2g} (at most 0.3)",
             )
         )
-    if not np.array_equal(escape.start, escape.minimum):
-        lines.append("starts at the minimum: no, so the time of the first relaxation is not seen")
-    return tuple(lines)
+    return (*lines, *_from_elsewhere(escape))
+
+
+def _from_elsewhere(escape: Escape) -> list[str]:
+    if np.array_equal(escape.start, escape.minimum):
+        return []
+    return ["starts at the minimum: no, so the time of the first relaxation is not seen"]
 
 
 def _regime(groups: Groups) -> list[str]:

@@ -138,7 +138,7 @@ def instanton_of(cells):
     along[:, 0] = 0.4 * np.exp(0.1 * times)
     along[:, 1] = 0.5 * along[:, 0] ** 2
     return InstantonSummary(
-        cell=cells[0].cell if cells else None,
+        cell=cells[0].cell,
         value=0.169,
         error=2e-7,
         quadratic_value=0.15,
@@ -177,7 +177,7 @@ def study_of(cells, **changes):
         "seed": 2024,
         "quick": False,
         "minimum": minimum,
-        "instanton": instanton_of(cells),
+        "instanton": instanton_of(cells) if cells else None,
         "cells": tuple(cells),
         "planned": len(cells),
         "command": "escapade study avila --seed 2024",

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 import pytest
 
-from escapade.report import figures
+import escapade as esc
+from escapade.errors import InvalidArgument
+from escapade.report import figures, instanton_directions, instanton_map
 from escapade.report.figures.style import spread
 from escapade.report.reading import read_all
 
@@ -209,3 +212,142 @@ def test_one_cell_in_one_dimension_can_be_drawn(diffusive):
     study = replace(study_of([cell]), minimum=minimum)
     for name in figures.__all__:
         getattr(figures, name)(study).canvas.draw()
+
+
+# The easiest way out
+
+
+def lines(axes):
+    return {line.get_label(): line.get_xydata() for line in axes.lines}
+
+
+def stairs(axes):
+    """Steepness per step, and the steps between which it is spent."""
+    filled, outline = (patch.get_data() for patch in axes.patches)
+    np.testing.assert_array_equal(filled.values, outline.values)
+    return filled.values, filled.edges
+
+
+def test_the_easiest_path_is_drawn_along_the_sharpest_directions(good):
+    found = good.instanton
+    figure = figures.easiest_path(good)
+    above, below = figure.axes
+    drawn = lines(above)
+    assert len(drawn) == 6
+    for index in range(5):
+        expected = np.stack([found.times, found.along[:, index]], axis=1)
+        np.testing.assert_array_equal(drawn[f"v{'₁₂₃₄₅'[index]}"], expected)
+    rest = np.linalg.norm(found.along[:, 5:], axis=1)
+    np.testing.assert_allclose(drawn["all others (length)"][:, 1], rest)
+    density, steps = stairs(below)
+    np.testing.assert_array_equal(steps, found.times)
+    np.testing.assert_allclose(density * np.diff(steps), np.diff(found.actions))
+    # Hardly anything is spent before the panel begins, and it ends at the exit.
+    left, right = below.get_xlim()
+    assert right == 0
+    assert 0 < found.actions[np.searchsorted(found.times, left)] <= 1e-3 * found.value
+    note = figure.get_supxlabel()
+    assert "0.169" in note
+    assert "2e-07" in note
+    assert "13 % above the quadratic approximation" in note
+    below_it = replace(good, instanton=replace(found, quadratic_value=2 * found.value))
+    assert "50 % below" in figures.easiest_path(below_it).get_supxlabel()
+
+
+@pytest.fixture(scope="module")
+def routes():
+    """Two mirror routes out of a ball, known in closed form."""
+    landscape = esc.landscapes.Quadratic([[2.0, 0.6], [0.6, 1.0]])
+    noise = esc.noise.Constant([[1.0, -0.3], [-0.3, 0.5]])
+    escape = esc.Escape(landscape, esc.ContinuousSGD(0.3, 1.0, noise), esc.Ball(1.0))
+    return escape, esc.minimum_steepness(escape)
+
+
+def test_a_map_shows_the_path_its_rival_and_the_boundary(routes):
+    escape, found = routes
+    figure = instanton_map(escape, found)
+    above, below = figure.axes
+    drawn = lines(above)
+    np.testing.assert_array_equal(drawn["instanton"], found.path)
+    np.testing.assert_array_equal(drawn["minimum"], [[0, 0]])
+    np.testing.assert_array_equal(drawn["exit"], [found.exit_point])
+    rival = [xy for xy in drawn.values() if len(xy) == len(found.orbits[1].path)]
+    assert any(np.array_equal(xy, found.orbits[1].path) for xy in rival)
+    assert "start" not in drawn
+    (circle,) = [
+        collection
+        for collection in above.collections
+        if getattr(collection, "levels", None) is not None and list(collection.levels) == [0]
+    ]
+    points = np.concatenate([path.vertices for path in circle.get_paths()])
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, atol=1e-3)
+    for orbit in found.orbits:
+        (low, high), (bottom, top) = above.get_xlim(), above.get_ylim()
+        assert ((orbit.path >= [low, bottom]) & (orbit.path <= [high, top])).all()
+    density, steps = stairs(below)
+    np.testing.assert_array_equal(steps, found.times)
+    assert (density * np.diff(steps)).sum() == pytest.approx(found.value - found.actions[0])
+    note = figure.get_supxlabel()
+    assert "0.824556" in note
+    assert "1 other local minimiser." in note
+    assert "Contours: the loss" in note
+
+
+def test_a_map_with_a_horizon_has_a_start(routes):
+    escape, _ = routes
+    start = np.array([-0.2, 0.4])
+    escape = esc.Escape(escape.landscape, escape.dynamics, esc.Ball(1.0), start=start)
+    figure = instanton_map(escape, esc.minimum_steepness(escape, horizon=2))
+    np.testing.assert_allclose(lines(figure.axes[0])["start"], [start])
+    assert "the start at 0" in figure.axes[1].get_xlabel()
+    assert figure.axes[1].get_xlim()[0] == 0
+
+
+def test_contours_are_those_of_the_quasipotential_where_it_is_given(routes):
+    escape, found = routes
+
+    class Known:
+        """A quasipotential that remembers where it was asked for."""
+
+        def at(self, points):
+            self.points = points
+            return np.sum(points**2, axis=1)
+
+    known = Known()
+    figure = instanton_map(escape, found, known)
+    assert "Contours: the quasipotential" in figure.get_supxlabel()
+    low, high = known.points.min(axis=0), known.points.max(axis=0)
+    assert tuple(figure.axes[0].get_xlim()) == pytest.approx((low[0], high[0]))
+    assert tuple(figure.axes[0].get_ylim()) == pytest.approx((low[1], high[1]))
+
+
+def test_a_drift_without_a_loss_is_drawn_as_arrows(routes):
+    escape, found = routes
+    field = esc.landscapes.Drift(lambda x: jnp.stack([-x[0] + x[1], -x[1]]), 2, minima=[[0.0, 0.0]])
+    turned = esc.Escape(field, escape.dynamics, esc.Ball(1.0))
+    figure = instanton_map(turned, found)
+    (arrows,) = [c for c in figure.axes[0].collections if isinstance(c, mpl.quiver.Quiver)]
+    x, y = arrows.X, arrows.Y
+    expected = np.stack([y - x, -y], axis=1)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True) + 1e-300
+    np.testing.assert_allclose(np.stack([arrows.U, arrows.V], axis=1), expected, atol=1e-9)
+    assert "Arrows: the drift" in figure.get_supxlabel()
+
+
+def test_a_map_is_two_dimensional(routes):
+    landscape = esc.landscapes.Quadratic([1.0, 2.0, 3.0])
+    escape = esc.Escape(landscape, esc.GaussianSGD(0.1, 1.0, esc.noise.Isotropic()), esc.Ball(1.0))
+    with pytest.raises(InvalidArgument, match=r"3 parameters.*use instanton_directions"):
+        instanton_map(escape, routes[1])
+
+
+def test_directions_of_one_path(routes):
+    escape, found = routes
+    figure = instanton_directions(escape, found)
+    drawn = lines(figure.axes[0])
+    assert set(drawn) == {"v₁", "v₂"}
+    values = np.array([2.28102497, 0.71897503])
+    along = np.stack([drawn["v₁"][:, 1], drawn["v₂"][:, 1]], axis=1)
+    losses = 0.5 * (found.path @ [[2.0, 0.6], [0.6, 1.0]] * found.path).sum(axis=1)
+    np.testing.assert_allclose(0.5 * along**2 @ values, losses, rtol=1e-7)
+    np.testing.assert_array_equal(drawn["v₁"][:, 0], found.times)

@@ -1,10 +1,12 @@
 """The page is complete, self-contained and safe."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from escapade.report import figures
 from escapade.report.page import render
@@ -153,6 +155,8 @@ def test_the_answer_comes_first_then_the_figure(good_page):
             'id="figure-agreement"',
             'id="minimum"',
             'id="figure-spectrum"',
+            'id="route"',
+            'id="figure-easiest_path"',
             'id="figure-mean_against_barrier"',
             'id="figure-survival"',
             'id="figure-exit_directions"',
@@ -199,6 +203,21 @@ def test_a_study_without_cells_has_no_empty_figures(pages):
     assert "figure-spectrum" in text
     assert "figure-agreement" not in text
     assert "No cell is finished yet." in text
+
+
+def test_the_route_is_told_where_it_is_known(good, good_page, pages):
+    section = re.search(r'<section id="route">(.*?)</section>', good_page, re.S)[1]
+    text = " ".join(" ".join(Page(section).text).split())
+    found = good.instanton
+    for given in (f"{found.value:g}", f"{found.quadratic_value:g}", found.method, "2×10⁻⁷"):  # noqa: RUF001
+        assert given in text
+    assert "out of a slab" in text
+    assert f"batch size {found.cell.batch_size}" in text
+    assert 'id="route"' not in pages[2]
+    assert "easiest_path" not in pages[2]
+    blank = {name: Figure() for name in figures.__all__}
+    assert 'id="route"' in render(good, blank)
+    assert 'id="route"' not in render(replace(good, instanton=None), blank)
 
 
 def test_the_same_result_gives_the_same_page(diffusive, pages):

@@ -163,6 +163,7 @@ def test_first_order_in_the_learning_rate():
     assert twice == pytest.approx(-(slope**2) / 2, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_state_dependent_noise_tends_to_the_continuous_value(oracle):
     """Order one in the learning rate; to the saddle the continuous value is N03."""
     noise = esc.noise.Function(lambda theta: 1 + theta[0] ** 2 / 2)

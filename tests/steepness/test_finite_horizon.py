@@ -131,6 +131,10 @@ def test_longer_horizons_approach_the_quasipotential_from_above():
     assert all(np.diff(values) < 0)
     assert values[-1] > limit * (1 - 1e-9)
     assert values[-1] == pytest.approx(limit, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_longer_horizons_are_easier_without_a_loss():
     landscape = esc.landscapes.Drift(spiral, 2, minima=np.zeros((1, 2)))
     escape = esc.Escape(landscape, ISOTROPIC, esc.Ball(0.8))
     values = [orbits(escape, time)[0].value for time in (1.0, 4.0, 20.0)]

@@ -243,6 +243,7 @@ def test_instanton_costs_what_the_grid_says():
     assert cost.sum() == pytest.approx(shear_value(np.array([0.7, 0.5])), rel=5e-3)
 
 
+@pytest.mark.slow
 def test_three_dimensions():
     A = np.array([[1.0, 2.0, 0.0], [-1.5, 1.2, 0.5], [0.3, -0.4, 0.8]])
     C = np.array([[1.0, 0.2, 0.0], [0.2, 0.8, 0.1], [0.0, 0.1, 1.2]])

@@ -37,11 +37,14 @@ def nobody_works():
 def test_a_study_writes_the_files_the_store_promises(network):
     file, folder, result, told = network
     cells = [f"cells/{cell.cell.identity}.nc" for cell in result.cells]
-    assert files(folder) == sorted([*cells, "minimum.nc", "study.json", "study.toml"])
+    assert files(folder) == sorted(
+        [*cells, "instanton.nc", "minimum.nc", "study.json", "study.toml"]
+    )
     assert (folder / "study.toml").read_text() == file.read_text() == result.specification
     assert told.stages == [
         *("loading the landscape", "finding the minimum"),
         "planning the cells",
+        "finding the easiest path out",
     ]
     assert told.found == []
     assert sorted(map(str, told.done)) == sorted(map(str, told.plan))
@@ -106,6 +109,24 @@ def test_cells_measure_and_predict(network):
         assert cell.exponential_law.theory == "exponential_law"
 
 
+def test_the_easiest_path_leads_from_the_minimum_out_of_the_largest_region(network):
+    result = network[2]
+    found = result.instanton
+    assert found.cell == max((cell.cell for cell in result.cells), key=lambda cell: cell.size)
+    assert found.error < 1e-4
+    assert found.actions[-1] == found.value
+    assert (np.diff(found.actions) >= -1e-12 * found.value).all()
+    assert found.times[-1] == 0
+    assert found.along.shape == (len(found.times), result.minimum.theta.size)
+    # The slab is across the sharpest direction, and its width is the distance to its faces.
+    assert abs(found.along[-1, 0]) == pytest.approx(found.cell.size, rel=1e-6)
+    assert np.linalg.norm(found.along[0]) < 0.1 * found.cell.size
+    # In a slab this thin the loss is nearly quadratic.
+    assert found.value == pytest.approx(found.quadratic_value, rel=0.1)
+    barrier = found.quadratic_value * found.cell.batch_size / found.cell.learning_rate
+    assert barrier == pytest.approx(1.5, rel=1e-6)
+
+
 def test_loading_gives_what_running_returned(network, same):
     _, folder, result, _ = network
     loaded = load_study(folder)
@@ -124,6 +145,37 @@ def test_running_again_computes_nothing(network, tmp_path, witness, same):
     assert (told.done, told.stages) == ([], ["loading the landscape", "planning the cells"])
     for name in ["minimum.nc", *(f"cells/{cell.identity}.nc" for cell in told.plan)]:
         assert (again / name).stat().st_mtime_ns == written[name]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_path_is_found_again(well, tmp_path, witness, same):
+    specification = well(size=(0.3, 0.6))
+    first = run_study(specification, tmp_path, workers=1)
+    # Of the double well, exactly: twice the rise of the loss to the end of the slab.
+    end = min(abs(-1.0 + side) for side in (0.6, -0.6))
+    assert first.instanton.cell.size == 0.6
+    assert first.instanton.value == pytest.approx(0.0, abs=1)
+    path = tmp_path / "instanton.nc"
+    path.write_bytes(path.read_bytes()[:3000])
+    assert load_study(tmp_path).instanton is None
+    told = witness(tmp_path)
+    same(run_study(specification, tmp_path, workers=1, progress=told), first)
+    assert told.done == []
+    assert told.stages[-1] == "finding the easiest path out"
+
+
+def test_a_study_without_a_path_says_why_and_goes_on(well, tmp_path, witness):
+    inputs = np.random.default_rng(0).standard_normal((20, 2))
+    specification = well(
+        lambda: Empirical(lambda p, x: 0.5 * jnp.sum((p - x) ** 2), np.zeros(2), inputs),
+        dynamics=("minibatch_shuffled_epochs",),
+        size=(0.1,),
+    )
+    told = witness(tmp_path)
+    result = run_study(specification, tmp_path, workers=1, progress=told)
+    assert len(result.cells) == 1
+    assert result.instanton is None
+    assert told.stages[-1].startswith("no easiest path: steepness has no meaning for shuffled")
 
 
 # Interruptions

@@ -13,6 +13,7 @@ from escapade.landscape import DoubleWell
 from escapade.study import Cell
 from escapade.study.compute import compute_cell
 from escapade.study.problem import Problem
+from escapade.study.results import InstantonSummary
 from escapade.study.store import Store
 
 
@@ -156,6 +157,38 @@ def test_a_damaged_minimum_is_to_be_found_again(network, tmp_path, same):
     path = tmp_path / "minimum.nc"
     path.write_bytes(path.read_bytes()[:3000])
     assert store.load_minimum() is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_path_comes_back_as_it_was_or_not_at_all(tmp_path, same):
+    store = Store(tmp_path)
+    assert store.load_instanton() is None
+    rng = np.random.default_rng(0)
+    found = InstantonSummary(
+        cell=Cell("minibatch", 0.1, 16, 1.0, "ball", 0.6, 8, 100),
+        value=0.3400414033301534,
+        error=1.7e-10,
+        quadratic_value=float("nan"),
+        times=np.linspace(-50, 0, 21),
+        actions=np.sort(rng.random(21)),
+        along=rng.standard_normal((21, 3)),
+        method="sweeps, η < 1",
+    )
+    store.save_instanton(found)
+    same(store.load_instanton(), found)
+    path = tmp_path / "instanton.nc"
+    with xr.open_dataset(path, engine="h5netcdf") as dataset:
+        assert dataset["times"].attrs["units"] == "steps"
+        assert dataset.attrs["value"] == found.value
+    whole = path.read_bytes()
+    for length in [0, 8, len(whole) // 2, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        assert store.load_instanton() is None, length
+    xr.Dataset({"times": ("point", [1, 2])}).to_netcdf(path, engine="h5netcdf")
+    assert store.load_instanton() is None
+    store.save_instanton(found)
+    same(store.load_instanton(), found)
+    assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["instanton.nc"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"cells": [{"speed": 3}]}'])

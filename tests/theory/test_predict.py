@@ -128,7 +128,9 @@ def test_assumptions_say_what_fails():
         esc.GaussianSGD(0.05, 1.0, esc.noise.Isotropic()),
         esc.Ball(0.8),
     )
-    assert any(line.startswith("FAILS: quadratic") for line in esc.predict(well).assumptions)
+    quadratic = esc.predict(well, "quadratic").assumptions
+    assert any(line.startswith("FAILS: quadratic") for line in quadratic)
+    assert any("next order" in line for line in esc.predict(well).assumptions)
 
 
 def test_printing():

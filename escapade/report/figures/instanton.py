@@ -22,6 +22,7 @@ from escapade.study.results import StudyResult
 
 _DIRECTIONS = 5  # Hessian directions drawn one by one
 _POINTS = 161  # per side of a map
+_SHAPE = 1.28  # width of a map over its height
 _COLORS = (style.BLUE, style.VERMILLION, style.GREEN, style.PURPLE, style.ORANGE)
 
 
@@ -38,7 +39,8 @@ def instanton_map(
     """
     if escape.landscape.dim != 2:
         raise InvalidArgument(
-            f"escape has {escape.landscape.dim} parameters and a map has 2; use instanton_directions"
+            f"escape has {escape.landscape.dim} parameters and a map has 2; use "
+            "instanton_directions"
         )
     with mpl.rc_context(style.SETTINGS):
         figure = style.new_figure(7.2)
@@ -76,7 +78,9 @@ def easiest_path(study: StudyResult) -> Figure:
     figure = style.new_figure(5.4)
     found = study.instanton
     if found is None:
-        style.say_empty(figure.subplots(), "No instanton was computed in this study.")
+        axes = figure.subplots()
+        axes.set(xlabel="steps, the exit at 0", ylabel="displacement from the minimum")
+        style.say_empty(axes, "No instanton was computed in this study.")
         return figure
     _draw_directions(figure, found.times, found.actions, found.along)
     deviation = formats.percent(abs(found.value / found.quadratic_value - 1))
@@ -125,18 +129,22 @@ def _draw_map(
         axes.plot([], [], color=style.ORANGE, linewidth=0.9, label="other local minimisers")
     axes.plot(*instanton.path.T, color=style.VERMILLION, linewidth=2, label="instanton")
     axes.plot(*escape.minimum, "o", color=style.BLUE, label="minimum")
+    if np.isfinite(instanton.horizon):
+        axes.plot(*instanton.path[0], "s", color=style.VERMILLION, label="start")
     axes.plot(*instanton.exit_point, "X", color=style.VERMILLION, markersize=8, label="exit")
     axes.set(xlabel="θ₁", ylabel="θ₂", xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    axes.set_aspect("equal")
     axes.grid(False)
 
 
 def _window(
     escape: Escape, paths: Sequence[Float[np.ndarray, "n 2"]]
 ) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
-    """A box around every path, with room, and not too narrow."""
+    """A box around every path, with room, as wide and high as the panel."""
     points = np.concatenate([*paths, escape.minimum[None]])
     low, high = points.min(axis=0), points.max(axis=0)
-    size = np.maximum(high - low, 0.6 * (high - low).max())
+    width, height = high - low
+    size = np.array([max(width, _SHAPE * height), max(height, width / _SHAPE)])
     middle = 0.5 * (low + high)
     return middle - 0.75 * size, middle + 0.75 * size
 
@@ -188,18 +196,19 @@ def _draw_directions(
 def _draw_density(
     axes: Axes, times: Float[np.ndarray, " n"], actions: Float[np.ndarray, " n"]
 ) -> None:
-    middles, spans = 0.5 * (times[1:] + times[:-1]), np.diff(times)
-    density = np.diff(actions) / spans
-    axes.fill_between(middles, density, color=style.VERMILLION, alpha=0.25, linewidth=0)
-    axes.plot(middles, density, color=style.VERMILLION)
-    axes.set(ylabel="steepness\nper step", xlabel="steps before the exit", ylim=(0, None))
+    """As stairs, so that the area up to the exit is the value."""
+    density = np.diff(actions) / np.diff(times)
+    axes.stairs(density, times, fill=True, color=style.VERMILLION, alpha=0.25)
+    axes.stairs(density, times, baseline=None, color=style.VERMILLION, linewidth=1.4)
+    zero = "the exit" if times[-1] == 0 else "the start"
+    axes.set(ylabel="steepness\nper step", xlabel=f"steps, {zero} at 0", ylim=(0, None))
     axes.set_xlim(*_when(times, actions))
 
 
 def _when(times: Float[np.ndarray, " n"], actions: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    """From when one per mille of the steepness was spent."""
-    first = times[int(np.argmax(actions > 1e-3 * actions[-1]))]
-    return float(first), float(times[-1])
+    """Until when less than one per mille of the steepness is spent, and the end."""
+    first = max(int(np.argmax(actions > 1e-3 * actions[-1])) - 1, 0)
+    return float(times[first]), float(times[-1])
 
 
 def _losses(landscape: AbstractLoss, points: Float[Array, "n dim"]) -> Float[Array, " n"]:

@@ -1,6 +1,6 @@
 """Motion without fluctuation, which costs nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import scipy.integrate
 import scipy.optimize
 from jaxtyping import Array, Float
 
+from escapade.errors import NotConverged
 from escapade.precision import in_float64
 from escapade.region import AbstractRegion
 from escapade.steepness.continuous.batches import at_each
@@ -20,6 +21,11 @@ Vector = Float[np.ndarray, " dim"]
 
 MISSED = 1e-6
 """Noiseless motion that comes this close, in lengths, arrives: its cost is of second order."""
+
+MOST_EVALUATIONS = 20_000
+
+FARTHEST = 30.0
+"""Distance from a saddle, in lengths of the path, beyond which a motion leads elsewhere."""
 
 
 def relaxation(
@@ -40,11 +46,17 @@ def relaxation(
             return float(np.linalg.norm(x - arrival.point)) - 1e-6 * length
         return -float(arrival.level(x))
 
-    close.terminal = True  # type: ignore[attr-defined]
+    def lost(t: float, x: Vector) -> float:
+        return float(np.linalg.norm(x - saddle.point)) - FARTHEST * length
+
+    close.terminal = lost.terminal = True  # type: ignore[attr-defined]
     for sense in (aligned, -aligned):
         near = saddle.point + 1e-6 * length * sense * direction
-        flow = solve_flow(hamiltonian, near, 100 / saddle.slowest, close)
-        if flow.status == 1:
+        try:
+            flow = solve_flow(hamiltonian, near, 100 / saddle.slowest, [close, lost])
+        except NotConverged:
+            continue
+        if flow.status == 1 and len(flow.t_events[0]):
             break
     else:
         return None
@@ -64,7 +76,10 @@ def free_passage(hamiltonian: AbstractHamiltonian, start: Vector, end: Vector) -
     if speed == 0:
         return None
     for duration in (4.0, 40.0, 400.0):
-        flow = solve_flow(hamiltonian, start, duration * length / speed, None)
+        try:
+            flow = solve_flow(hamiltonian, start, duration * length / speed, ())
+        except NotConverged:
+            return None
         times = np.linspace(0, flow.t[-1], 20_001)
         nearest = int(np.argmin(np.linalg.norm(flow.sol(times).T - end, axis=1)))
         around = scipy.optimize.minimize_scalar(
@@ -99,15 +114,30 @@ def solve_flow(
     hamiltonian: AbstractHamiltonian,
     start: Vector,
     duration: float,
-    event: Callable[[float, Vector], float] | None,
+    events: Sequence[Callable[[float, Vector], float]],
 ) -> Any:
-    """Noiseless motion, by a solver that bears stiffness."""
+    """Noiseless motion, by a solver that bears stiffness.
+
+    Raises:
+        NotConverged: when it takes endlessly many steps, as where the drift is infinite.
+    """
+    evaluations = 0
+
+    def velocity(t: float, x: Vector) -> Vector:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations > MOST_EVALUATIONS:
+            raise NotConverged(
+                f"the motion without noise from {start} does not settle; check the drift there"
+            )
+        return in_float64(drift, hamiltonian, x)
+
     return scipy.integrate.solve_ivp(
-        lambda t, x: in_float64(drift, hamiltonian, x),
+        velocity,
         (0.0, duration),
         start,
         method="LSODA",
-        events=event,
+        events=events,
         dense_output=True,
         rtol=1e-10,
         atol=1e-12 * (1 + float(np.abs(start).max())),

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, Float
 
+from escapade.errors import NotConverged
 from escapade.landscape import AbstractLoss
 from escapade.noise import Constant, Isotropic
 from escapade.precision import in_float64
@@ -144,7 +145,10 @@ def _descent(
         return float(np.linalg.norm(x - minimum.point)) - close
 
     arrived.terminal = True  # type: ignore[attr-defined]
-    flow = solve_flow(hamiltonian, top, 200 / minimum.slowest, arrived)
+    try:
+        flow = solve_flow(hamiltonian, top, 200 / minimum.slowest, [arrived])
+    except NotConverged:
+        return None
     if flow.status != 1:
         return None
     return -flow.t[::-1], flow.y.T[::-1]

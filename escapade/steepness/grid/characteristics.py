@@ -9,7 +9,7 @@ final values and gradients; there V is interpolated to fourth order (`hermite`),
 at the node is corrected by Newton's method until the path arrives with ``p = grad V``. Errors of
 the path enter the value squared, since it minimises the action. This is a gradient-augmented
 semi-Lagrangian scheme (Nave, Rosales and Seibold, J. Comput. Phys. 229, 2010) for a stationary
-equation, third order overall.
+equation, of better than second order overall.
 
 All vectors are in grid coordinates (unit: one cell).
 """
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from escapade.steepness.grid.compiled import compiled
+from escapade.steepness.grid.compiled import compiled, inlined
 from escapade.steepness.grid.hermite import combine, fill_weights, locate
 from escapade.steepness.grid.march import Metric, arrive, at_ends, best_on_edge, inner
 
@@ -27,8 +27,12 @@ CELLS = 4.0
 """Longest Runge-Kutta step, in cells."""
 TURN = 0.2
 """Longest Runge-Kutta step, in units of the time in which the drift's Jacobian acts."""
+FINE = 129
+"""Nodes along an axis from which such steps shrink as the root of the spacing: near the source
+they are as many cells long on every grid, and their error, of second order, would be all that is
+left."""
 STEPS = 48
-"""Runge-Kutta steps after which a path that has met no finished cell stops where it is."""
+"""Runge-Kutta steps after which a path that has met no finished cell is given up."""
 NEWTON = 5
 MATCHED = 0.01
 """Relative change of the momentum below which Newton's method stops."""
@@ -40,7 +44,6 @@ CHEAP = 1.02
 """Straight segments are used where they cost no more than this multiple of the guess."""
 LEAST, MOST = 0.5, 1.15
 """Multiples of the guess between which a path is believed; beyond, it is another branch's."""
-OUTSIDE, LOOSE, FINAL = -1, 0, 1
 
 
 class Problem(NamedTuple):
@@ -67,14 +70,18 @@ class Work(NamedTuple):
 
     fraction: Float[np.ndarray, " dim"]
     weights: Float[np.ndarray, "corners 1+dim 1+dim"]
-    row: Float[np.ndarray, " 1+dim"]
+    row: Float[np.ndarray, "1 1+dim"]
     fields: Float[np.ndarray, "fields 1+dim"]
     velocity: Float[np.ndarray, " dim"]
     jacobian: Float[np.ndarray, "dim dim"]
     covariance: Float[np.ndarray, "dim dim"]
     state: Float[np.ndarray, " state"]
     stage: Float[np.ndarray, " state"]
-    rates: Float[np.ndarray, "4 state"]
+    rates: tuple[Float[np.ndarray, " state"], ...]
+    turned: Float[np.ndarray, "dim dim"]
+    moved: Float[np.ndarray, "dim dim"]
+    first: Float[np.ndarray, "2 dim"]
+    second: Float[np.ndarray, "2 dim"]
     momentum: Float[np.ndarray, " dim"]
     arrival: Float[np.ndarray, " dim"]
     previous: Float[np.ndarray, " dim"]
@@ -89,18 +96,22 @@ class Work(NamedTuple):
 
 def workspace(dim: int, fields: int) -> Work:
     """Scratch space for a dimension and number of fields."""
-    state = 2 * dim + 1 + 2 * dim * dim
+    state = 2 * dim + 1
     return Work(
         fraction=np.empty(dim),
         weights=np.empty((2**dim, 1 + dim, 1 + dim)),
-        row=np.empty(1 + dim),
+        row=np.empty((1, 1 + dim)),
         fields=np.empty((fields, 1 + dim)),
         velocity=np.empty(dim),
         jacobian=np.empty((dim, dim)),
         covariance=np.empty((dim, dim)),
         state=np.empty(state),
         stage=np.empty(state),
-        rates=np.empty((4, state)),
+        rates=tuple(np.empty(state) for _ in range(4)),
+        turned=np.empty((dim, dim)),
+        moved=np.empty((dim, dim)),
+        first=np.empty((2, dim)),
+        second=np.empty((2, dim)),
         momentum=np.empty(dim),
         arrival=np.empty(dim),
         previous=np.empty(dim),
@@ -114,7 +125,7 @@ def workspace(dim: int, fields: int) -> Work:
     )
 
 
-@compiled
+@inlined
 def flow(
     problem: Problem,
     state: Float[np.ndarray, " state"],
@@ -123,149 +134,153 @@ def flow(
 ) -> bool:
     """Time derivative of the state going back in time; whether it lies inside the grid.
 
-    The state holds position, momentum, the action from there to the node, and the derivatives of
-    momentum and of position by the momentum at the node (without the drift's second derivatives,
-    which would only make Newton's method converge a little faster).
+    The state holds position, momentum, and the action from there to the node. Leaves the velocity
+    and its derivatives, by position and by momentum, in `work`.
     """
     dim = len(problem.shape)
-    turned, moved = 2 * dim + 1, 2 * dim + 1 + dim * dim
+    constant, fields = problem.covariance, work.fields
+    velocity, jacobian, covariance = work.velocity, work.jacobian, work.covariance
     corner = locate(state, problem.shape, problem.strides, work.fraction)
     if corner < 0:
         return False
     fill_weights(work.fraction, problem.strides, work.weights)
-    fields = problem.jets.shape[1]
-    for field in range(fields):
-        combine(
-            work.fraction,
-            work.weights,
-            problem.jets,
-            corner,
-            problem.strides,
-            field,
-            work.fields[field],
-        )
-    cost = 0.0
-    for i in range(dim):
-        work.velocity[i] = work.fields[i, 0]
-        for k in range(dim):
-            work.jacobian[k, i] = work.fields[i, 1 + k]
+    combine(work.fraction, work.weights, problem.jets, corner, problem.strides, fields)
     for k in range(dim):
+        velocity[k] = fields[k, 0]
         rate[dim + k] = 0.0
         for i in range(dim):
-            rate[dim + k] += work.fields[i, 1 + k] * state[dim + i]
-    if fields == dim:
+            jacobian[i, k] = fields[i, 1 + k]
+            rate[dim + k] += fields[i, 1 + k] * state[dim + i]
+    cost = 0.0
+    if len(fields) == dim:
         for i in range(dim):
             for j in range(dim):
-                work.covariance[i, j] = problem.covariance[i, j]
-                pull = problem.covariance[i, j] * state[dim + j]
-                work.velocity[i] += pull
+                covariance[i, j] = constant[i, j]
+                pull = constant[i, j] * state[dim + j]
+                velocity[i] += pull
                 cost += 0.5 * state[dim + i] * pull
     else:
         field = dim
         for i in range(dim):
             for j in range(i, dim):
                 p, q = state[dim + i], state[dim + j]
-                entry = work.fields[field, 0]
-                work.covariance[i, j] = entry
-                work.covariance[j, i] = entry
+                entry = fields[field, 0]
+                covariance[i, j] = entry
+                covariance[j, i] = entry
                 share = 0.5 if i == j else 1.0
-                work.velocity[i] += entry * q
+                velocity[i] += entry * q
                 if i != j:
-                    work.velocity[j] += entry * p
+                    velocity[j] += entry * p
                 cost += share * entry * p * q
                 for k in range(dim):
-                    slope = work.fields[field, 1 + k]
-                    work.jacobian[k, i] += slope * q
+                    slope = fields[field, 1 + k]
+                    jacobian[i, k] += slope * q
                     if i != j:
-                        work.jacobian[k, j] += slope * p
+                        jacobian[j, k] += slope * p
                     rate[dim + k] += share * slope * p * q
                 field += 1
     for i in range(dim):
-        rate[i] = -work.velocity[i]
+        rate[i] = -velocity[i]
     rate[2 * dim] = cost
-    for k in range(dim):
-        for j in range(dim):
-            total = 0.0
-            for i in range(dim):
-                total += work.jacobian[k, i] * state[turned + i * dim + j]
-            rate[turned + k * dim + j] = total
-            total = 0.0
-            for i in range(dim):
-                total -= work.jacobian[i, k] * state[moved + i * dim + j]
-                total -= work.covariance[k, i] * state[turned + i * dim + j]
-            rate[moved + k * dim + j] = total
     return True
 
 
-@compiled
+@inlined
+def vary(step: float, work: Work) -> None:
+    """Carry the derivatives by the node's momentum over a step, given the flow in its middle.
+
+    To second order, and without the drift's second derivatives: Newton's method needs no better.
+    """
+    turned, moved, jacobian, covariance = work.turned, work.moved, work.jacobian, work.covariance
+    first, second = work.first, work.second
+    dim = len(jacobian)
+    for j in range(dim):
+        for k in range(dim):
+            first[0, k], first[1, k] = 0.0, 0.0
+            for i in range(dim):
+                first[0, k] += jacobian[i, k] * turned[i, j]
+                first[1, k] -= jacobian[k, i] * moved[i, j] + covariance[k, i] * turned[i, j]
+        for k in range(dim):
+            second[0, k], second[1, k] = 0.0, 0.0
+            for i in range(dim):
+                second[0, k] += jacobian[i, k] * first[0, i]
+                second[1, k] -= jacobian[k, i] * first[1, i] + covariance[k, i] * first[0, i]
+        for k in range(dim):
+            turned[k, j] += step * (first[0, k] + 0.5 * step * second[0, k])
+            moved[k, j] += step * (first[1, k] + 0.5 * step * second[1, k])
+
+
+@inlined
 def trace(
     node: int,
     problem: Problem,
     done: Bool[np.ndarray, " nodes"],
     usable: Bool[np.ndarray, " nodes"],
     work: Work,
-) -> tuple[int, int]:
+) -> int:
     """Follow the path back from a node, with `work.momentum` there, into a usable cell.
 
     All corners of such a cell are usable, and one at least is done, lest guesses support each
     other.
 
-    Leaves the end of the path in `work.state` and its place in `work.fraction`; returns how it
-    ended and the corner of the cell.
+    Leaves the end of the path in `work.state`, its derivatives by the momentum at the node in
+    `work.turned` (momentum) and `work.moved` (position) and its place in `work.fraction`; returns
+    the lowest corner of the cell, -1 when the path leaves the grid or meets no such cell.
     """
     dim = len(problem.shape)
-    state = work.state
-    state[:] = 0.0
+    strides = problem.strides
+    state, stage = work.state, work.stage
+    first, second, third, fourth = work.rates
     for axis in range(dim):
-        state[axis] = node // problem.strides[axis] % problem.shape[axis]
+        state[axis] = node // strides[axis] % problem.shape[axis]
         state[dim + axis] = work.momentum[axis]
-        state[2 * dim + 1 + axis * dim + axis] = 1.0
-    size = len(state)
-    corner = -1
+        for k in range(dim):
+            work.turned[axis, k] = 1.0 if k == axis else 0.0
+            work.moved[axis, k] = 0.0
+    state[2 * dim] = 0.0
+    size = 2 * dim + 1
+    turn = TURN * min(1.0, np.sqrt(FINE / max(problem.shape)))
     for _ in range(STEPS):
-        if not flow(problem, state, work.rates[0], work):
-            return OUTSIDE, corner
+        if not flow(problem, state, first, work):
+            return -1
         speed, turning = 0.0, 0.0
         for i in range(dim):
             speed += work.velocity[i] ** 2
             for k in range(dim):
                 turning += work.jacobian[k, i] ** 2
-        step = min(CELLS / np.sqrt(speed + 1e-300), TURN / np.sqrt(turning + 1e-300))
+        step = min(CELLS / np.sqrt(speed + 1e-300), turn / np.sqrt(turning + 1e-300))
         for i in range(size):
-            work.stage[i] = state[i] + 0.5 * step * work.rates[0, i]
-        if not flow(problem, work.stage, work.rates[1], work):
-            return OUTSIDE, corner
+            stage[i] = state[i] + 0.5 * step * first[i]
+        if not flow(problem, stage, second, work):
+            return -1
         for i in range(size):
-            work.stage[i] = state[i] + 0.5 * step * work.rates[1, i]
-        if not flow(problem, work.stage, work.rates[2], work):
-            return OUTSIDE, corner
+            stage[i] = state[i] + 0.5 * step * second[i]
+        if not flow(problem, stage, third, work):
+            return -1
+        vary(step, work)
         for i in range(size):
-            work.stage[i] = state[i] + step * work.rates[2, i]
-        if not flow(problem, work.stage, work.rates[3], work):
-            return OUTSIDE, corner
+            stage[i] = state[i] + step * third[i]
+        if not flow(problem, stage, fourth, work):
+            return -1
         for i in range(size):
-            state[i] += (
-                step
-                / 6
-                * (work.rates[0, i] + 2 * (work.rates[1, i] + work.rates[2, i]) + work.rates[3, i])
-            )
-        corner = locate(state, problem.shape, problem.strides, work.fraction)
+            state[i] += step / 6 * (first[i] + 2 * (second[i] + third[i]) + fourth[i])
+        corner = locate(state, problem.shape, strides, work.fraction)
         if corner < 0:
-            return OUTSIDE, corner
+            return -1
         ready, rooted = True, False
         for vertex in range(2**dim):
             at = corner
             for axis in range(dim):
                 if vertex >> axis & 1:
-                    at += problem.strides[axis]
+                    at += strides[axis]
             ready &= usable[at]
             rooted |= done[at]
         if ready and rooted:
-            return FINAL, corner
-    return LOOSE, corner
+            return corner
+    return -1
 
 
-@compiled
+@inlined
 def project(
     node: int,
     problem: Problem,
@@ -300,7 +315,7 @@ def project(
     return True
 
 
-@compiled
+@inlined
 def solve_small(
     matrix: Float[np.ndarray, "dim dim"],
     vector: Float[np.ndarray, " dim"],
@@ -327,7 +342,7 @@ def solve_small(
         vector[k] /= matrix[k, k]
 
 
-@compiled
+@inlined
 def curvature(
     corner: int,
     jets: Float[np.ndarray, "nodes 1 1+dim"],
@@ -351,7 +366,7 @@ def curvature(
             work.curvature[k, j] = total
 
 
-@compiled
+@inlined
 def relax(
     node: int,
     problem: Problem,
@@ -359,48 +374,49 @@ def relax(
     done: Bool[np.ndarray, " nodes"],
     usable: Bool[np.ndarray, " nodes"],
     work: Work,
-) -> tuple[float, int, float]:
+) -> tuple[float, float]:
     """Value at a node by the path that starts from the guess in `work.momentum`.
 
-    Improves that momentum by Newton's method. Returns the value, how the path ended, and the
-    relative size of the last change of the momentum.
+    Improves that momentum by Newton's method. Returns the value and the relative size of the last
+    change of the momentum, both infinite without a path.
     """
     dim = len(problem.shape)
-    turned, moved = 2 * dim + 1, 2 * dim + 1 + dim * dim
-    value, ended, change = np.inf, OUTSIDE, np.inf
+    state, turned, moved = work.state, work.turned, work.moved
+    system, mismatch, stage = work.system, work.mismatch, work.stage
+    value, change = np.inf, np.inf
     metric = problem.metrics[node if len(problem.metrics) > 1 else 0]
     drift = problem.jets[node, :dim, 0]
     speed = inner(metric, drift, drift)
     if not project(node, problem, work):
-        return value, ended, change
+        return value, change
     for _ in range(NEWTON):
-        ended, corner = trace(node, problem, done, usable, work)
-        if ended == OUTSIDE:
-            return np.inf, ended, np.inf
+        corner = trace(node, problem, done, usable, work)
+        if corner < 0:
+            return np.inf, np.inf
         fill_weights(work.fraction, problem.strides, work.weights)
-        combine(work.fraction, work.weights, jets, corner, problem.strides, 0, work.row)
+        combine(work.fraction, work.weights, jets, corner, problem.strides, work.row)
         curvature(corner, jets, problem.strides, work)
-        value = work.row[0] + work.state[2 * dim]
+        value = work.row[0, 0] + state[2 * dim]
         for k in range(dim):
-            work.mismatch[k] = work.row[1 + k] - work.state[dim + k]
+            mismatch[k] = work.row[0, 1 + k] - state[dim + k]
             for j in range(dim):
-                total = work.state[turned + k * dim + j]
+                total = turned[k, j]
                 for i in range(dim):
-                    total -= work.curvature[k, i] * work.state[moved + i * dim + j]
-                work.system[k, j] = total
+                    total -= work.curvature[k, i] * moved[i, j]
+                system[k, j] = total
         for k in range(dim):
-            work.stage[k] = work.mismatch[k]
-        solve_small(work.system, work.mismatch)
+            stage[k] = mismatch[k]
+        solve_small(system, mismatch)
         correction = 0.0
         for k in range(dim):
             for j in range(dim):
-                slope = work.stage[k] * work.state[moved + k * dim + j]
-                correction += 0.5 * slope * work.mismatch[j]
+                slope = stage[k] * moved[k, j]
+                correction += 0.5 * slope * mismatch[j]
         for k in range(dim):
             work.previous[k] = work.arrival[k]
-            work.momentum[k] += work.mismatch[k]
+            work.momentum[k] += mismatch[k]
         if not project(node, problem, work):
-            return np.inf, ended, np.inf
+            return np.inf, np.inf
         for k in range(dim):
             work.previous[k] -= work.arrival[k]
         # work.velocity holds C p, so these are the sizes of the change of C p, of C p and of b.
@@ -409,10 +425,10 @@ def relax(
         change = np.sqrt(change / (size + NEGLIGIBLE**2 * speed))
         if change <= MATCHED:
             # To the value at the corrected momentum: the derivative falls from Y^T m to zero.
-            if abs(correction) <= change * work.state[2 * dim]:
+            if abs(correction) <= change * state[2 * dim]:
                 value += correction
             break
-    return value, ended, change
+    return value, change
 
 
 @compiled
@@ -510,9 +526,9 @@ def sweep(
             continue
         for k in range(dim):
             work.momentum[k] = jets[node, 0, 1 + k]
-        value, ended, change = relax(node, problem, jets, done, usable, work)
+        value, change = relax(node, problem, jets, done, usable, work)
         low, high = LEAST * jets[node, 0, 0], MOST * jets[node, 0, 0] + 1e-12
-        good = change <= ACCEPTED and ended == FINAL and low <= value <= high
+        good = change <= ACCEPTED and low <= value <= high
         for k in range(dim):
             best[k] = work.momentum[k]
         if search and not good:
@@ -527,8 +543,8 @@ def sweep(
                     continue
                 for k in range(dim):
                     work.momentum[k] = jets[mate, 0, 1 + k]
-                other, ended, change = relax(node, problem, jets, done, usable, work)
-                if change > ACCEPTED or ended != FINAL or not low <= other <= high:
+                other, change = relax(node, problem, jets, done, usable, work)
+                if change > ACCEPTED or not low <= other <= high:
                     continue
                 if not good or other < value:
                     good, value = True, other

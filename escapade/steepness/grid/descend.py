@@ -29,9 +29,9 @@ def pull_back(
     if corner < 0:
         return False
     fill_weights(work.fraction, problem.strides, work.weights)
-    combine(work.fraction, work.weights, jets, corner, problem.strides, 0, work.row)
+    combine(work.fraction, work.weights, jets, corner, problem.strides, work.row)
     for k in range(dim):
-        state[dim + k] = work.row[1 + k]
+        state[dim + k] = work.row[0, 1 + k]
     flow(problem, state, work.rates[0], work)
     return True
 

@@ -11,10 +11,10 @@ weights and results is the value, 1 + k the derivative along axis k.
 import numpy as np
 from jaxtyping import Float
 
-from escapade.steepness.grid.compiled import compiled
+from escapade.steepness.grid.compiled import compiled, inlined
 
 
-@compiled
+@inlined
 def locate(
     position: Float[np.ndarray, " dim"],
     shape: tuple[int, ...],
@@ -37,7 +37,7 @@ def locate(
     return corner
 
 
-@compiled
+@inlined
 def bubble(
     s: float,
     rise: float,
@@ -50,7 +50,7 @@ def bubble(
     return s * t * (a * t - b * s), a * t * (t - 2 * s) + b * s * (s - 2 * t)
 
 
-@compiled
+@inlined
 def fill_weights(
     fraction: Float[np.ndarray, " dim"],
     strides: tuple[int, ...],
@@ -99,17 +99,16 @@ def fill_weights(
                     weights[corner, 1 + axis, 1 + k] = tangent * change
 
 
-@compiled
+@inlined
 def combine(
     fraction: Float[np.ndarray, " dim"],
     weights: Float[np.ndarray, "corners 1+dim 1+dim"],
     jets: Float[np.ndarray, "nodes fields 1+dim"],
     corner: int,
     strides: tuple[int, ...],
-    field: int,
-    result: Float[np.ndarray, " 1+dim"],
+    results: Float[np.ndarray, "fields 1+dim"],
 ) -> None:
-    """Value and gradient of one field at a position in a cell.
+    """Value and gradient of every field at a position in a cell.
 
     In two dimensions from the formula; in three from weights that serve every field.
     """
@@ -118,30 +117,30 @@ def combine(
         s, t = fraction[0], fraction[1]
         low, right, up = corner, corner + strides[0], corner + strides[1]
         far = right + strides[1]
-        v00, v10, v01, v11 = (
-            jets[low, field, 0], jets[right, field, 0], jets[up, field, 0], jets[far, field, 0],
-        )  # fmt: skip
-        x0, x0s = bubble(s, v10 - v00, jets[low, field, 1], jets[right, field, 1])
-        x1, x1s = bubble(s, v11 - v01, jets[up, field, 1], jets[far, field, 1])
-        y0, y0t = bubble(t, v01 - v00, jets[low, field, 2], jets[up, field, 2])
-        y1, y1t = bubble(t, v11 - v10, jets[right, field, 2], jets[far, field, 2])
-        bottom, top = v00 + s * (v10 - v00) + x0, v01 + s * (v11 - v01) + x1
-        result[0] = bottom + t * (top - bottom) + y0 + s * (y1 - y0)
-        below, above = v10 - v00 + x0s, v11 - v01 + x1s
-        result[1] = below + t * (above - below) + y1 - y0
-        result[2] = top - bottom + y0t + s * (y1t - y0t)
+        for field in range(len(results)):
+            v00, v10 = jets[low, field, 0], jets[right, field, 0]
+            v01, v11 = jets[up, field, 0], jets[far, field, 0]
+            x0, x0s = bubble(s, v10 - v00, jets[low, field, 1], jets[right, field, 1])
+            x1, x1s = bubble(s, v11 - v01, jets[up, field, 1], jets[far, field, 1])
+            y0, y0t = bubble(t, v01 - v00, jets[low, field, 2], jets[up, field, 2])
+            y1, y1t = bubble(t, v11 - v10, jets[right, field, 2], jets[far, field, 2])
+            bottom, top = v00 + s * (v10 - v00) + x0, v01 + s * (v11 - v01) + x1
+            results[field, 0] = bottom + t * (top - bottom) + y0 + s * (y1 - y0)
+            below, above = v10 - v00 + x0s, v11 - v01 + x1s
+            results[field, 1] = below + t * (above - below) + y1 - y0
+            results[field, 2] = top - bottom + y0t + s * (y1t - y0t)
         return
-    for k in range(1 + dim):
-        result[k] = 0.0
+    results[:] = 0.0
     for vertex in range(2**dim):
         node = corner
         for axis in range(dim):
             if vertex >> axis & 1:
                 node += strides[axis]
-        for dof in range(1 + dim):
-            value = jets[node, field, dof]
-            for k in range(1 + dim):
-                result[k] += weights[vertex, dof, k] * value
+        for field in range(len(results)):
+            for dof in range(1 + dim):
+                value = jets[node, field, dof]
+                for k in range(1 + dim):
+                    results[field, k] += weights[vertex, dof, k] * value
 
 
 @compiled
@@ -162,8 +161,7 @@ def interpolate(
             results[point] = np.nan
             continue
         fill_weights(fraction, strides, weights)
-        for field in range(jets.shape[1]):
-            combine(fraction, weights, jets, corner, strides, field, results[point, field])
+        combine(fraction, weights, jets, corner, strides, results[point])
 
 
 def strides_of(shape: tuple[int, ...]) -> tuple[int, ...]:

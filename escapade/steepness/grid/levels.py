@@ -87,14 +87,17 @@ def high_order(problem: Problem, seed: Seed, jets: Jets, *, coarsest: bool) -> N
         active = order[: np.searchsorted(jets[order, 0, 0], ceiling, side="right")]
     sweep(problem, jets, done, done, active, coarsest, work)
     opened = order[~done[order]]
+    extend = False
     for _ in range(PASSES):
         usable = done.copy()
         extrapolate(problem, jets, done, usable, opened, False)
         front = opened[usable[opened]]
         front = front[jets[front, 0, 0] <= ceiling]
         front = front[np.argsort(jets[front, 0, 0])]
-        finished = sweep(problem, jets, done, done, front, False, work)
-        if finished <= 0.1 * len(front):
+        finished = 0 if extend else sweep(problem, jets, done, done, front, False, work)
+        # Once finished cells alone no longer do, paths may end between extrapolated ones too.
+        extend |= finished <= 0.1 * len(front)
+        if extend:
             finished += sweep(problem, jets, done, usable, front, False, work)
         if finished == 0:
             finished = step_straight(problem, jets, guess, done, front, offsets, work)

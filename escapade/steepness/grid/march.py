@@ -12,12 +12,12 @@ All vectors are in grid coordinates (unit: one cell).
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from escapade.steepness.grid.compiled import compiled
+from escapade.steepness.grid.compiled import compiled, inlined
 
 Metric = Float[np.ndarray, "nodes dim dim"] | Float[np.ndarray, "1 dim dim"]
 
 
-@compiled
+@inlined
 def push_up(
     heap: Int[np.ndarray, " nodes"],
     place: Int[np.ndarray, " nodes"],
@@ -42,7 +42,7 @@ def push_up(
     return size
 
 
-@compiled
+@inlined
 def pop(
     heap: Int[np.ndarray, " nodes"],
     place: Int[np.ndarray, " nodes"],
@@ -70,7 +70,7 @@ def pop(
     return top
 
 
-@compiled
+@inlined
 def inner(
     metric: Float[np.ndarray, "dim dim"],
     u: Float[np.ndarray, " dim"],
@@ -84,7 +84,7 @@ def inner(
     return total
 
 
-@compiled
+@inlined
 def quadratics(
     first: Float[np.ndarray, " dim"],
     second: Float[np.ndarray, " dim"],
@@ -99,7 +99,7 @@ def quadratics(
     coefficients[2] = inner(metric, first_change, second_change)
 
 
-@compiled
+@inlined
 def along_edge(
     s: float,
     rise: float,
@@ -116,7 +116,7 @@ def along_edge(
     return value, slope - forms[2, 1] - 2 * s * forms[2, 2]
 
 
-@compiled
+@inlined
 def best_on_edge(
     rise: float,
     lines: Float[np.ndarray, "2 dim"],
@@ -154,7 +154,7 @@ def best_on_edge(
     return value, s
 
 
-@compiled
+@inlined
 def at_ends(
     line: Float[np.ndarray, " dim"],
     mean: Float[np.ndarray, " dim"],
@@ -176,7 +176,7 @@ def at_ends(
     return 0.5 * np.sqrt(length) * (np.sqrt(first_speed) + np.sqrt(last_speed)) - along
 
 
-@compiled
+@inlined
 def arrive(
     line: Float[np.ndarray, " dim"],
     drift: Float[np.ndarray, " dim"],

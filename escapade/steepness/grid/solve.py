@@ -61,8 +61,8 @@ def quasipotential_on_grid(
     """Quasipotential ``V(x) = inf 1/2 int |x' - b|^2_{C^-1} dt`` over paths from the source to x.
 
     ``b = -gradient`` of the landscape and C the covariance of the noise, both of which may depend
-    on position; ``V = 2 (L - L_min)`` for a loss with C = 1. Values and gradients are third-order
-    accurate where V is smooth: an ordered march on a coarse grid finds where the optimal paths
+    on position; ``V = 2 (L - L_min)`` for a loss with C = 1. Values are of better than second
+    order where V is smooth: an ordered march on a coarse grid finds where the optimal paths
     come from, and on each of a sequence of finer grids every node follows its path back to
     finished ones (see `escapade.steepness.grid.characteristics`).
 

@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from itertools import combinations_with_replacement
+from typing import Any
 
 import jax
 import numpy as np
@@ -106,7 +107,8 @@ class Jets:
         """From derivative tensors of orders 0, 1, ..., of a function with values of this shape."""
         result = np.zeros((*shape, len(self.monomials)))
         for i, monomial in enumerate(self.monomials[: int(np.sum(self.orders < len(derivatives)))]):
-            result[..., i] = derivatives[len(monomial)][..., *monomial]
+            tensor: Any = derivatives[len(monomial)]
+            result[..., i] = tensor[(..., *monomial)]
         return result / self._factorials
 
     def derivative(self, series: Series, order: int) -> Float[np.ndarray, "..."]:

@@ -234,23 +234,27 @@ def test_prefactor_does_not_depend_on_coordinates(orbits, monkeypatch):
     assert found.bulk_correction == pytest.approx(straight.bulk_correction, abs=1e-9)
 
 
-def test_interpretations_shift_the_drift(orbits):
+@pytest.mark.parametrize(
+    ("interpretation", "weight"),
+    [pytest.param("stratonovich", 0.25, marks=pytest.mark.slow), ("anti_ito", 0.5)],
+)
+def test_interpretations_shift_the_drift(orbits, interpretation, weight):
     """Anti-Ito noise C on the double well is Ito noise with the drift eps^2 C'/2 besides."""
     case = LINES["noise that varies"]
     noise_scale = 0.03
-    for interpretation, weight in (("stratonovich", 0.25), ("anti_ito", 0.5)):
-        _, found = prefactor_on_line(orbits, case, noise_scale, interpretation=interpretation)
-        landscape = esc.landscapes.Drift(
-            lambda x, w=weight: x - x**3 + noise_scale * w * x, 1, minima=[[-1.0]]
-        )
-        minimum = -np.sqrt(1 + noise_scale * weight)
-        escape = esc.Escape(
-            esc.landscapes.Drift(landscape.field, 1, minima=[[minimum]]),
-            esc.ContinuousSGD(RATE, RATE / noise_scale, case[1]),
-            esc.HalfSpace([1.0], -0.4 - minimum),
-        )
-        exact = esc.solve(escape).log_mean + np.log(RATE)
-        assert found.log_mean_exit_time(noise_scale) == pytest.approx(exact, abs=4e-3)
+    _, found = prefactor_on_line(orbits, case, noise_scale, interpretation=interpretation)
+    minimum = -np.sqrt(1 + noise_scale * weight)
+    escape = esc.Escape(
+        esc.landscapes.Drift(lambda x: x - x**3 + noise_scale * weight * x, 1, minima=[[minimum]]),
+        esc.ContinuousSGD(RATE, RATE / noise_scale, case[1]),
+        esc.HalfSpace([1.0], -0.4 - minimum),
+    )
+    exact = esc.solve(escape).log_mean + np.log(RATE)
+    assert found.log_mean_exit_time(noise_scale) == pytest.approx(exact, abs=4e-3)
+
+
+def test_an_unknown_interpretation_is_refused(orbits):
+    case, noise_scale = LINES["noise that varies"], 0.03
     with pytest.raises(InvalidArgument, match="interpretation is 'backward'"):
         prefactor_on_line(orbits, case, noise_scale, interpretation="backward")
 
@@ -284,7 +288,7 @@ def test_what_is_no_exit_is_refused(orbits):
     ("name", "covariance", "region", "within"),
     [
         ("P01", np.diag([1.0, 0.3]), esc.Ball(1.0), 0.06),
-        ("P03", np.eye(2), esc.Sublevel(0.5), 0.06),
+        pytest.param("P03", np.eye(2), esc.Sublevel(0.5), 0.06, marks=pytest.mark.slow),
     ],
 )
 def test_continuum_of_exits(orbits, oracle, name, covariance, region, within):
@@ -294,7 +298,7 @@ def test_continuum_of_exits(orbits, oracle, name, covariance, region, within):
         esc.landscapes.Quadratic(hessian), esc.noise.Constant(covariance), region, 0.25
     )
     spread = neighbourhood(escape).stationary_covariance()
-    angles = 2 * np.pi * (np.arange(16) + 0.5) / 16
+    angles = 2 * np.pi * (np.arange(8) + 0.5) / 8
     rays = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     form = escape.region.local_form(escape.minimum, hessian)
     scales = form.radius / np.sqrt(np.einsum("ni,ij,nj->n", rays, form.matrix, rays))
@@ -304,7 +308,7 @@ def test_continuum_of_exits(orbits, oracle, name, covariance, region, within):
     found = surface_prefactor(
         hamiltonian(escape),
         paths,
-        np.full(16, 2 * np.pi / 16),
+        np.full(8, 2 * np.pi / 8),
         escape.minimum,
         spread,
         escape.region,

@@ -29,7 +29,14 @@ def well_orbits(orbits, learning_rate, ends):
     ]
 
 
-@pytest.mark.parametrize(("learning_rate", "tolerance"), [(0.05, 0.015), (0.1, 0.02), (0.2, 0.04)])
+@pytest.mark.parametrize(
+    ("learning_rate", "tolerance"),
+    [
+        pytest.param(0.05, 0.015, marks=pytest.mark.slow),
+        pytest.param(0.1, 0.02, marks=pytest.mark.slow),
+        (0.2, 0.04),
+    ],
+)
 @pytest.mark.parametrize(
     ("region", "ends"),
     [
