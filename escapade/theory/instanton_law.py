@@ -62,20 +62,27 @@ class InstantonLaw(eqx.Module):
     orbits: tuple[Orbit, ...]
 
 
-def applies(escape: Escape) -> bool:
+def applies(escape: Escape, around: Neighbourhood) -> bool:
     """Whether the problem is small enough, Gaussian, and not linear (which has its own theory)."""
-    noise = getattr(escape.dynamics, "noise", None)
-    linear = isinstance(escape.landscape, Quadratic) and isinstance(noise, Constant | Isotropic)
-    return (
-        escape.landscape.dim <= MOST_DIMENSIONS
-        and not isinstance(escape.dynamics, MinibatchSGD)
-        and not (linear and _has_form(escape))
-    )
+    if escape.landscape.dim > MOST_DIMENSIONS or isinstance(escape.dynamics, MinibatchSGD):
+        return False
+    form = escape.region.local_form(escape.minimum, around.drift_matrix)
+    return form is None or not _linear(escape, around)
 
 
-def _has_form(escape: Escape) -> bool:
-    identity = np.eye(escape.landscape.dim)
-    return escape.region.local_form(escape.minimum, identity) is not None
+def _linear(escape: Escape, around: Neighbourhood) -> bool:
+    """Whether drift and noise are linear and constant, as far as a few points show."""
+    if not isinstance(getattr(escape.dynamics, "noise", None), Constant | Isotropic):
+        return False
+    if isinstance(escape.landscape, Quadratic):
+        return True
+    rays = np.random.default_rng(0).standard_normal((4, escape.landscape.dim))
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    distances = distance_to_boundary(escape.region, escape.minimum, rays)
+    points = rays * np.where(np.isfinite(distances), distances, 1.0)[:, None]
+    linear = points @ around.drift_matrix.T
+    gradients = np.array([escape.landscape.gradient(escape.minimum + point) for point in points])
+    return bool(np.linalg.norm(gradients - linear) < 1e-9 * np.linalg.norm(linear))
 
 
 def instanton_law(escape: Escape, around: Neighbourhood) -> InstantonLaw:

@@ -64,7 +64,7 @@ def predict(
 
 def _escapade(escape: Escape, around: Neighbourhood) -> Prediction:
     """The best theory that applies; why a better one failed is said."""
-    if not applies(escape):
+    if not applies(escape, around):
         return _quadratic(escape, around)
     try:
         return _along_instantons(escape, around)

@@ -145,7 +145,7 @@ def test_what_cannot_be_predicted():
     with pytest.raises(Unsupported, match="region"):
         esc.predict(gaussian([1.0], [1.0], esc.Where(lambda theta: abs(theta[0]) < 1), 0.1, 10))
     with pytest.raises(Unsupported, match="region"):
-        esc.predict(gaussian([1.0], [1.0], esc.Ball(0.3, center=[0.1]), 0.1, 10))
+        esc.predict(gaussian([1.0] * 8, [1.0] * 8, esc.Ball(0.3, center=[0.1] * 8), 0.1, 10))
     with pytest.raises(Unstable, match="learning rate"):
         esc.predict(gaussian([1.0], [1.0], esc.Ball(0.3), 2.1, 10))
     centres = np.array([-1.0, 0.0, 1.0, 2.0, -2.0])
@@ -177,3 +177,38 @@ def test_drift_that_is_not_a_gradient():
     tolerance = 3.5 * sample.standard_error / sample.mean + 2 * prediction.relative_error
     assert abs(prediction.mean / sample.mean - 1) < tolerance
     assert prediction.relative_error < 0.1
+
+
+def test_instantons_where_the_landscape_is_not_quadratic():
+    """Against the exact chain, which the quadratic theory misses by far."""
+    well = esc.Escape(
+        esc.landscapes.DoubleWell(),
+        esc.GaussianSGD(0.1, 1.5, esc.noise.Isotropic()),
+        esc.HalfSpace([1.0], 0.6),
+    )
+    exact = esc.solve(well)
+    prediction = esc.predict(well)
+    assert prediction.mean == pytest.approx(exact.mean, rel=0.015)
+    assert abs(prediction.mean / exact.mean - 1) < prediction.relative_error
+    assert "instantons" in prediction.source
+    quadratic = esc.predict(well, "quadratic")
+    assert abs(quadratic.mean / exact.mean - 1) > 1
+    assert prediction.exponent == pytest.approx(
+        esc.minimum_steepness(well, continuous_limit=False).value, rel=0.01
+    )
+
+
+@pytest.mark.parametrize("offset", [1.0, 1.8])
+def test_to_a_saddle_and_beyond(offset):
+    well = esc.Escape(
+        esc.landscapes.DoubleWell(),
+        esc.ContinuousSGD(0.1, 1.0, esc.noise.Isotropic()),
+        esc.HalfSpace([1.0], offset),
+    )
+    assert esc.predict(well).mean == pytest.approx(esc.solve(well).mean, rel=0.02)
+
+
+def test_an_off_centre_ball_of_a_quadratic():
+    """No closed form covers it, the law along instantons does."""
+    problem = gaussian([1.0], [1.0], esc.Ball(1.0, center=[0.15]), 0.05, 0.4)
+    assert esc.predict(problem).mean == pytest.approx(esc.solve(problem).mean, rel=0.03)
