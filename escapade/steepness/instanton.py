@@ -6,13 +6,14 @@ import xarray as xr
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from escapade.errors import InvalidArgument, Unsupported
+from escapade.errors import DegenerateNoise, InvalidArgument, Unsupported
 from escapade.escape import Escape
 from escapade.landscape import Quadratic
 from escapade.landscape._base import as_points
+from escapade.landscape.descent import jacobian
 from escapade.minimum import Neighbourhood
 from escapade.minimum import neighbourhood as measure_neighbourhood
-from escapade.noise import Constant, Isotropic
+from escapade.noise import Constant, HessianProportional, Isotropic
 from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.steepness.closed_form import linear_orbits
 from escapade.steepness.continuous.orbits import continuous_orbits
@@ -174,11 +175,31 @@ def minimum_steepness(
     end = None if to is None else as_points(to, escape.landscape.dim, "to")[0]
     steps = None if horizon is None else _checked_horizon(horizon, law)
     orbits = _orbits(escape, law, steps, end, tolerance, neighbourhood)
+    _require_covariance(law, orbits[0])
     return Instanton(
         orbits=tuple(orbits),
         horizon=float("inf") if horizon is None else float(horizon),
         learning_rate=escape.dynamics.learning_rate,
     )
+
+
+def _require_covariance(law: AbstractHamiltonian, orbit: Orbit) -> None:
+    """Noise proportional to the Hessian is none where the Hessian is not positive.
+
+    Checked where the path is short of dimensions; in many the flat directions are of either sign.
+    """
+    if not isinstance(law, GaussianHamiltonian) or orbit.path.shape[1] > FEW:
+        return
+    if not isinstance(law.noise, HessianProportional):
+        return
+    for point in orbit.path[:: max(1, len(orbit.path) // 32)]:
+        eigenvalues = np.linalg.eigvalsh(jacobian(law.landscape, point))
+        if eigenvalues[0] < -1e-6 * np.abs(eigenvalues).max():
+            raise DegenerateNoise(
+                "noise HessianProportional is no covariance on the path: the Hessian at "
+                f"{np.array2string(point, precision=4)} has the eigenvalue {eigenvalues[0]:.3g}; "
+                "leave a smaller region, or use noise.Isotropic, Constant or Function"
+            )
 
 
 def _checked_horizon(horizon: float, law: AbstractHamiltonian) -> float:
