@@ -29,7 +29,7 @@ def iterates(
     the exit, to rounding; it goes on after the exit. Only a block of iterates is held at a time.
 
     Args:
-        escape: the problem; its region plays no part.
+        escape: the problem; its region must contain the start, and plays no other part.
         steps: how many.
         key: a non-negative integer or a `jax.random` key.
         precision: "float32" or "float64", of the state.

@@ -150,8 +150,8 @@ def minimum_steepness(
     The action is that of the dynamics as it is: Freidlin and Wentzell's for continuous SGD, the
     finite-step one for a chain, with the noise of minibatches in full for `MinibatchSGD`. Closed
     form where the problem is linear with constant noise; in up to 24 dimensions by Newton's method
-    on whole paths, from many starts; beyond by sweeps that need products only, from the easiest
-    exits of the quadratic theory outwards.
+    on whole paths, from many starts; beyond by sweeps of gradients and products along the path,
+    from the easiest exits of the quadratic theory (whose matrices are dense) outwards.
 
     Args:
         escape: the problem.

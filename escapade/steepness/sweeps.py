@@ -1,5 +1,8 @@
 """Instantons of networks: forward and backward sweeps that cost gradients and products only.
 
+The Hessian and the noise covariance of the minimum are dense (`Neighbourhood`); everything on the
+path is a gradient or a Hessian-vector product.
+
 Write the point as ``x = minimum + S p + y``. In the quadratic theory of the minimum y is zero and p
 decays backwards in time; the rest of Hamilton's equations forces both,
 

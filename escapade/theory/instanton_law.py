@@ -130,11 +130,14 @@ def instanton_law(escape: Escape, around: Neighbourhood) -> InstantonLaw:
 def _further_terms(escape: Escape, around: Neighbourhood, prefactor: Prefactor) -> float:
     """Relative size of what no expansion here contains, fitted to exact solutions.
 
-    The next order in eps^2, about 1 / (4 b^2), and the second order in the steps.
+    The next order in eps^2, about 1 / (4 b^2), and the second order in the steps, in the exponent
+    too.
     """
-    error = 0.25 * (escape.noise_scale / prefactor.value) ** 2
+    barrier = prefactor.value / escape.noise_scale
+    error = 0.25 / barrier**2
     if not escape.dynamics.continuous:
-        error += 0.5 * (escape.dynamics.learning_rate * around.sharpness) ** 2
+        stiffness = escape.dynamics.learning_rate * around.sharpness
+        error += 0.5 * stiffness**2 * (1 + barrier / 20)
     return float(error)
 
 

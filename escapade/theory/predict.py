@@ -92,7 +92,7 @@ def _along_instantons(escape: Escape, around: Neighbourhood) -> Prediction:
         *_from_elsewhere(escape),
     ]
     return Prediction(
-        theory="escapade",
+        theory="instanton",
         log_mean=law.log_mean,
         relative_error=law.relative_error,
         exponent=law.value,
@@ -125,7 +125,7 @@ def _quadratic(escape: Escape, around: Neighbourhood) -> Prediction:
         found = uniform_mean_exit_time(*matrices, rate, batch)
         log_mean = found.log_mean
     return Prediction(
-        theory="escapade",
+        theory="quadratic",
         log_mean=float(log_mean),
         relative_error=found.relative_error,
         exponent=groups.barrier * escape.noise_scale,

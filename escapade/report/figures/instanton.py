@@ -56,7 +56,7 @@ def instanton_map(
             else "Arrows: the drift."
         )
         said = _said(instanton.value, instanton.error, len(instanton.orbits))
-        style.note(figure, [f"{said} {shown}"])
+        style.note(figure, [said, shown])
         return figure
 
 
@@ -206,9 +206,11 @@ def _draw_density(
 
 
 def _when(times: Float[np.ndarray, " n"], actions: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    """Until when less than one per mille of the steepness is spent, and the end."""
+    """The times between which all but one per mille of the steepness is spent at either end."""
     first = max(int(np.argmax(actions > 1e-3 * actions[-1])) - 1, 0)
-    return float(times[first]), float(times[-1])
+    # A path to a saddle rests there; any other is shown to its end.
+    last = int(np.argmax(actions > (1 - 1e-3) * actions[-1])) + 1
+    return float(times[first]), float(times[min(last, len(times) - 1)])
 
 
 def _losses(landscape: AbstractLoss, points: Float[Array, "n dim"]) -> Float[Array, " n"]:
