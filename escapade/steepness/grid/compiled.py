@@ -7,6 +7,8 @@ from typing import Any
 
 import numba
 
+njit: Any = numba.njit  # what is used of it here goes beyond its stubs
+
 SOURCES = hashlib.sha256(
     b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 ).hexdigest()
@@ -15,12 +17,13 @@ SOURCES = hashlib.sha256(
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile to machine code; the cache is left out where no folder can be written."""
     try:
-        kernel = numba.njit(cache=True, error_model="numpy")(function)
+        kernel = njit(cache=True, error_model="numpy")(function)
     except RuntimeError:
-        return numba.njit(error_model="numpy")(function)
+        return njit(error_model="numpy")(function)
     # Numba compiles a cached function anew when its own file has changed, not when that of a
     # function it calls has. It has no public way to say on which files a kernel depends.
-    kernel._cache._cache_file._source_stamp = SOURCES
+    if not numba.config.DISABLE_JIT:
+        kernel._cache._cache_file._source_stamp = SOURCES
     return kernel
 
 
@@ -29,4 +32,4 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Without counting references to arrays, which would take three times as long as the arithmetic.
     """
-    return numba.njit(error_model="numpy", forceinline=True, _nrt=False)(function)
+    return njit(error_model="numpy", forceinline=True, _nrt=False)(function)

@@ -6,7 +6,6 @@ from typing import Protocol
 import numpy as np
 import scipy.integrate
 import scipy.interpolate
-import scipy.linalg
 import scipy.spatial
 from jaxtyping import Bool, Float
 
@@ -226,8 +225,8 @@ def _transverse(
     unit = velocity / np.linalg.norm(velocity, axis=1, keepdims=True)
     projections = np.eye(dim) - unit[:, :, None] * unit[:, None, :]
     spread = np.zeros((len(times), dim, dim))
-    middle = 0.5 * (jacobians[1:] + jacobians[:-1])
-    moves = scipy.linalg.expm(step * middle)
+    half = 0.25 * step * (jacobians[1:] + jacobians[:-1])
+    moves = np.linalg.solve(np.eye(dim) - half, np.eye(dim) + half)
     for _ in range(500):
         before = spread[-1].copy()
         spread[0] = before
