@@ -7,7 +7,8 @@ from typing import Any
 
 import numba
 
-njit: Any = numba.njit  # what is used of it here goes beyond its stubs
+njit: Any = numba.njit  # what is used of both here goes beyond their stubs
+settings: Any = numba.config
 
 SOURCES = hashlib.sha256(
     b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
@@ -22,7 +23,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(error_model="numpy")(function)
     # Numba compiles a cached function anew when its own file has changed, not when that of a
     # function it calls has. It has no public way to say on which files a kernel depends.
-    if not numba.config.DISABLE_JIT:
+    if not settings.DISABLE_JIT:
         kernel._cache._cache_file._source_stamp = SOURCES
     return kernel
 
