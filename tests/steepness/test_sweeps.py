@@ -109,6 +109,4 @@ def test_what_cannot_be_swept():
         lambda theta: jnp.stack([-theta[0] - theta[1], theta[0] - theta[1]]), 2, [[0.0, 0.0]]
     )
     with pytest.raises(Unsupported, match="loss"):
-        swept(
-            esc.Escape(spiral, esc.GaussianSGD(0.1, 1.0, esc.noise.Isotropic()), esc.Ball(1.0))
-        )
+        swept(esc.Escape(spiral, esc.GaussianSGD(0.1, 1.0, esc.noise.Isotropic()), esc.Ball(1.0)))

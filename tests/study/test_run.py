@@ -151,10 +151,14 @@ def test_running_again_computes_nothing(network, tmp_path, witness, same):
 def test_a_damaged_path_is_found_again(well, tmp_path, witness, same):
     specification = well(size=(0.3, 0.6))
     first = run_study(specification, tmp_path, workers=1)
-    # Of the double well, exactly: twice the rise of the loss to the end of the slab.
-    end = min(abs(-1.0 + side) for side in (0.6, -0.6))
-    assert first.instanton.cell.size == 0.6
-    assert first.instanton.value == pytest.approx(0.0, abs=1)
+    # C is the Hessian of the minimum, 2: V is the rise of the loss to -0.4, and at first order in
+    # the learning rate less by eta L'^2 / 4. The other end, and the quadratic theory, cost more.
+    rise, slope = 0.4**4 / 4 - 0.4**2 / 2 + 0.25, 0.4 - 0.4**3
+    found = first.instanton
+    assert found.cell.size == 0.6
+    assert found.value == pytest.approx(rise - 0.05 * slope**2 / 4, rel=1e-3)
+    assert found.along[-1] == pytest.approx([0.6])
+    assert found.quadratic_value == pytest.approx(0.36 * (2 - 0.05 * 2) / 2)
     path = tmp_path / "instanton.nc"
     path.write_bytes(path.read_bytes()[:3000])
     assert load_study(tmp_path).instanton is None
