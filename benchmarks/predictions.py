@@ -120,7 +120,7 @@ PAIRS = [
         "Mueller-Brown",
         "ball",
         esc.landscapes.MuellerBrown(),
-        discrete(16.0, learning_rate=5e-5),
+        discrete(16.0, learning_rate=2e-4),
         esc.Ball(0.5),
     ),
 ]
