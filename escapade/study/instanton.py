@@ -13,13 +13,22 @@ PREFERRED = ("slab", "half_space", "sublevel", "ball")
 
 
 def representative(cells: list[Cell]) -> Cell:
-    """The cell whose path is found: of the first cell's dynamics, the largest region."""
+    """The cell whose path is found: the first cell's chain out of its largest region.
+
+    Cells with other batches have regions of other sizes for the same barrier.
+    """
     candidates = [
         cell
         for cell in cells
         if cell.sharpness == 1 and cell.dynamics != "minibatch_shuffled_epochs"
     ] or cells
-    same = [cell for cell in candidates if cell.dynamics == candidates[0].dynamics]
+    first = candidates[0]
+    same = [
+        cell
+        for cell in candidates
+        if (cell.dynamics, cell.batch_size, cell.learning_rate)
+        == (first.dynamics, first.batch_size, first.learning_rate)
+    ]
     return min(same, key=lambda cell: (PREFERRED.index(cell.region), -cell.size))
 
 

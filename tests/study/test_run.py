@@ -149,7 +149,7 @@ def test_running_again_computes_nothing(network, tmp_path, witness, same):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_path_is_found_again(well, tmp_path, witness, same):
-    specification = well(size=(0.3, 0.6))
+    specification = well(size=(0.3, 0.6), batch_size=(1,))
     first = run_study(specification, tmp_path, workers=1)
     # C is the Hessian of the minimum, 2: V is the rise of the loss to -0.4, and at first order in
     # the learning rate less by eta L'^2 / 4. The other end, and the quadratic theory, cost more.
