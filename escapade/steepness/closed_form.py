@@ -157,7 +157,12 @@ def _from_minimum(
         # Times are spread over the decades between the fastest and the slowest relaxation.
         rates = around.relaxation_rates
         before = np.append(0.0, np.geomspace(1e-3 / rates.max(), 25 / rates.min(), POINTS))
-        momenta = np.array([scipy.linalg.expm(-drift.T * time) @ momentum for time in before])
+        if around.symmetric:
+            modes = around.eigenvectors
+            decays = np.exp(-np.outer(before, around.eigenvalues))
+            momenta = decays * (modes.T @ momentum) @ modes.T
+        else:
+            momenta = np.array([scipy.linalg.expm(-drift.T * t) @ momentum for t in before])
         times = -before
     else:
         step = np.eye(len(momentum)) - rate * drift
