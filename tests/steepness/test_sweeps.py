@@ -84,6 +84,7 @@ def test_minibatch_path_costs_what_is_said(sampling):
     np.testing.assert_allclose(np.linalg.norm(found.end - problem.minimum), 0.5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_learning_rate_to_zero_is_continuous():
     landscape = examples_landscape()
     noise = esc.noise.Empirical()

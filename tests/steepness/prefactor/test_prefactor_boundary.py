@@ -259,6 +259,7 @@ def test_an_unknown_interpretation_is_refused(orbits):
         prefactor_on_line(orbits, case, noise_scale, interpretation="backward")
 
 
+@pytest.mark.slow
 def test_leading_order_alone_in_high_dimension(orbits):
     """Without the correction the profile along the orbit still resums the boundary layer."""
     hessian = np.diag([1.0, 3.0, 4.0])
