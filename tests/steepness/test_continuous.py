@@ -264,6 +264,7 @@ def test_beyond_the_saddle_costs_nothing_more():
     assert near.value == pytest.approx(2 * (x**4 / 4 - x**2 / 2 + 0.25), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_state_dependent_noise(oracle):
     well = gaussian(landscapes.DoubleWell(), noise.Function(lambda x: 1 + x[0] ** 2 / 2))
     assert best(well, [-1.0], to=[0.0]).value == pytest.approx(oracle("N03")["value"], rel=1e-9)
@@ -290,6 +291,7 @@ def minibatch(oracle, batch_size, replacement):
     return MinibatchHamiltonian(landscape, batch_size, replacement, None), minimum
 
 
+@pytest.mark.slow
 def test_minibatch_noise_with_replacement(oracle):
     hamiltonian, minimum = minibatch(oracle, 1, True)
     region = Ball(0.6, [minimum])
@@ -370,6 +372,7 @@ def test_along_a_limit_cycle():
 # What cannot be done.
 
 
+@pytest.mark.slow
 def test_kink_is_named():
     loss = landscapes.Function(lambda x: 0.5 * x @ x + 0.5 * jax.nn.relu(x[0] - 0.4), 2)
     with pytest.raises(Unsupported, match="not smooth"):

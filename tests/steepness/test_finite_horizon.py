@@ -142,12 +142,16 @@ def test_longer_horizons_are_easier_without_a_loss():
     assert values[-1] == pytest.approx(values[-2], rel=1e-3)
 
 
-def test_saddle_and_beyond(oracle):
+def test_saddle_and_beyond():
     """From the saddle on the path falls by itself: V is that of the saddle, 1/2."""
     moderate, long = orbits(well(1.5), 5.0)[0], orbits(well(1.5), 60.0)[0]
     assert moderate.value > long.value
     assert long.value == pytest.approx(0.5, rel=1e-7)
     assert abs(long.value / 0.5 - 1) < 10 * long.error
+
+
+@pytest.mark.slow
+def test_to_a_saddle_by_a_bent_route(oracle):
     landscape = esc.landscapes.MaierStein(10.0)
     escape = esc.Escape(landscape, ISOTROPIC, esc.Ball(3.0), minimum=[-1.0, 0.0])
     found = orbits(escape, 30.0, to=np.zeros(2))[0]

@@ -10,7 +10,7 @@ import pytest
 
 import escapade as esc
 from escapade.errors import Unsupported
-from escapade.precision import float64
+from escapade.precision import float64, in_float64
 from escapade.steepness.hamiltonian import hamiltonian, log_mean_subset_product
 
 RNG = np.random.default_rng(3)
@@ -36,9 +36,8 @@ def tilted(theta):
     return jnp.diag(jnp.exp(theta)) + 0.1
 
 
-@jax.jit
-def value(law, x, p):
-    return law(x, p)
+def value(H, x, p):
+    return H(x, p)
 
 
 NOISES = {
@@ -94,30 +93,31 @@ def test_elementary_symmetric_polynomials(examples, size):
     assert slopes.max() < 1 + 1e-12
 
 
+def derivatives(H, x, p):
+    """Velocity, force and second derivative, and central differences instead of the first two."""
+    steps = 1e-5 * jnp.eye(2)
+    along_p = jax.vmap(lambda s: (H(x, p + s) - H(x, p - s)) / 2e-5)(steps)
+    along_x = jax.vmap(lambda s: (H(x + s, p) - H(x - s, p)) / 2e-5)(steps)
+    second = jax.hessian(lambda q: H(x, q))(jnp.zeros(2))
+    return (H.velocity(x, p), along_p), (H.force(x, p), -along_x), (second, H.covariance(x))
+
+
+def at_rest(H, x):
+    zero = jnp.zeros(2)
+    return H(x, zero), H.velocity(x, zero), H.drift(x)
+
+
 @pytest.mark.parametrize("name", LAWS)
 def test_derivatives_and_cumulants(name):
     """Hamilton's equations by central differences; two cumulants against drift and covariance."""
-    H = LAWS[name]
-    with float64():
-        x, p = jnp.array(X), jnp.array(P)
-
-        def slope(function, at):
-            steps = 1e-5 * jnp.eye(2)
-            centred = jax.vmap(lambda s: (function(at + s) - function(at - s)) / 2e-5)
-            return np.asarray(jax.jit(centred)(steps))
-
-        np.testing.assert_allclose(
-            jax.jit(lambda q: H.velocity(x, q))(p), slope(lambda q: H(x, q), p), rtol=2e-8
-        )
-        np.testing.assert_allclose(
-            jax.jit(lambda y: H.force(y, p))(x), -slope(lambda y: H(y, p), x), rtol=2e-8, atol=1e-9
-        )
-        zero = jnp.zeros(2)
-        assert float(H(x, zero)) == pytest.approx(0.0, abs=1e-15)
-        np.testing.assert_allclose(H.velocity(x, zero), H.drift(x), rtol=1e-12)
-        np.testing.assert_allclose(H.drift(x), -LANDSCAPE.gradient(X), rtol=1e-12)
-        second = jax.jit(jax.hessian(lambda q: H(x, q)))(zero)
-        np.testing.assert_allclose(second, H.covariance(x), rtol=1e-9, atol=1e-12)
+    velocity, force, second = in_float64(derivatives, LAWS[name], X, P)
+    np.testing.assert_allclose(*velocity, rtol=2e-8)
+    np.testing.assert_allclose(*force, rtol=2e-8, atol=1e-9)
+    np.testing.assert_allclose(*second, rtol=1e-9, atol=1e-12)
+    height, velocity, drift = in_float64(at_rest, LAWS[name], X)
+    assert float(height) == pytest.approx(0.0, abs=1e-15)
+    np.testing.assert_allclose(velocity, drift, rtol=1e-12)
+    np.testing.assert_allclose(drift, -LANDSCAPE.gradient(X), rtol=1e-12)
 
 
 def test_covariance_is_that_of_the_dynamics():

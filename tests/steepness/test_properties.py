@@ -105,23 +105,23 @@ def test_scaling_the_loss_and_the_learning_rate(path, a):
     assert steepness(other, path) / (0.1 / a) == pytest.approx(barrier, rel=1e-9, abs=1e-12)
 
 
-def test_small_steps_are_continuous():
+@pytest.mark.parametrize("minibatch", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_small_steps_are_continuous(minibatch):
     """Chains along a smooth curve: the sum tends to the integral, at first order."""
-    for minibatch in (False, True):
 
-        def chain(rate, minibatch=minibatch):
-            if minibatch:
-                return escape(esc.MinibatchSGD(rate, 4))
-            return escape(esc.GaussianSGD(rate, 1.0, NOISE))
+    def chain(rate):
+        if minibatch:
+            return escape(esc.MinibatchSGD(rate, 4))
+        return escape(esc.GaussianSGD(rate, 1.0, NOISE))
 
-        def curve(count):
-            s = np.linspace(0, 1, count + 1)
-            return MINIMUM + 0.1 * np.stack([np.sin(s), s**2], axis=1)
+    def curve(count):
+        s = np.linspace(0, 1, count + 1)
+        return MINIMUM + 0.1 * np.stack([np.sin(s), s**2], axis=1)
 
-        limit = steepness(chain(0.1), curve(64), 10, continuous_limit=True)
-        errors = [steepness(chain(1 / n), curve(n)) - limit for n in (64, 512)]
-        assert abs(errors[1]) < 0.01 * limit
-        assert errors[0] / errors[1] == pytest.approx(8, rel=0.1)
+    limit = steepness(chain(0.1), curve(64), 10, continuous_limit=True)
+    errors = [steepness(chain(1 / n), curve(n)) - limit for n in (64, 512)]
+    assert abs(errors[1]) < 0.01 * limit
+    assert errors[0] / errors[1] == pytest.approx(8, rel=0.1)
 
 
 @few

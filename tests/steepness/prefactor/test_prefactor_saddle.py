@@ -92,7 +92,7 @@ def test_double_well(orbits, oracle):
     ("name", "interpretation", "constant"),
     [
         ("N04", "ito", 1.0),
-        ("N05", "stratonovich", np.sqrt(1.5)),
+        pytest.param("N05", "stratonovich", np.sqrt(1.5), marks=pytest.mark.slow),
         ("N06", "anti_ito", 1.5),
     ],
 )
