@@ -1,16 +1,34 @@
 """Escapade: how fast, by which route and by which mechanism does SGD leave a minimum?
 
 Describe an `Escape` (what is left, by which dynamics, out of which region), then ask a verb about
-it: `simulate`, `solve`, `predict`, `minimum_steepness`, `quasipotential`, `steepness`, `diagnose`.
+it: `simulate`, `split`, `solve`, `predict`, `minimum_steepness`, `quasipotential`, `steepness`,
+`diagnose`.
 """
 
 from escapade import data, errors, noise
 from escapade import landscape as landscapes
-from escapade.dynamics import ContinuousSGD, GaussianSGD, LangevinSGD, MinibatchSGD
+from escapade.dynamics import (
+    ContinuousSGD,
+    GaussianSGD,
+    HeavyTailedSGD,
+    LangevinSGD,
+    MinibatchSGD,
+)
 from escapade.errors import EscapadeError
 from escapade.escape import Escape
 from escapade.exact import ExactExit, solve
-from escapade.exits import ExitSample, Interrupted, iterates, simulate
+from escapade.exits import (
+    ExitSample,
+    Interrupted,
+    RareExit,
+    RareProbability,
+    coordinates,
+    exit_probability,
+    importance_sample,
+    iterates,
+    simulate,
+    split,
+)
 from escapade.minimum import Minimum, Neighbourhood, find_minimum, neighbourhood, train
 from escapade.region import Ball, Basin, HalfSpace, Slab, Sublevel, Where
 from escapade.steepness import (
@@ -39,6 +57,7 @@ __all__ = [
     "GridQuasipotential",
     "Groups",
     "HalfSpace",
+    "HeavyTailedSGD",
     "Instanton",
     "Interrupted",
     "LangevinSGD",
@@ -46,14 +65,19 @@ __all__ = [
     "Minimum",
     "Neighbourhood",
     "Prediction",
+    "RareExit",
+    "RareProbability",
     "Slab",
     "SteepnessTrace",
     "Sublevel",
     "Where",
+    "coordinates",
     "data",
     "diagnose",
     "errors",
+    "exit_probability",
     "find_minimum",
+    "importance_sample",
     "iterates",
     "landscapes",
     "minimum_steepness",
@@ -63,6 +87,7 @@ __all__ = [
     "quasipotential",
     "simulate",
     "solve",
+    "split",
     "steepness",
     "trace_steepness",
     "train",

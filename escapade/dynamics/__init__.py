@@ -2,6 +2,7 @@
 
 from escapade.dynamics._base import AbstractDynamics
 from escapade.dynamics.gaussian import ContinuousSGD, GaussianSGD, LangevinSGD
+from escapade.dynamics.heavy_tailed import HeavyTailedSGD
 from escapade.dynamics.minibatch import SAMPLINGS, MinibatchSGD
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "AbstractDynamics",
     "ContinuousSGD",
     "GaussianSGD",
+    "HeavyTailedSGD",
     "LangevinSGD",
     "MinibatchSGD",
 ]

@@ -60,6 +60,10 @@ class AbstractDynamics(eqx.Module):
     def pairs_per_draw(self, landscape: AbstractLandscape) -> int:
         """Largest number of pairs worth drawing together."""
 
+    def ticks_drawn_together(self, landscape: AbstractLandscape) -> int:
+        """Ticks whose randomness is one draw: their noise is known as soon as the first is."""
+        return 1
+
     @abc.abstractmethod
     def draw_pairs(
         self, landscape: AbstractLandscape, stream: Stream, pair: UInt32[Array, "pairs lanes"]

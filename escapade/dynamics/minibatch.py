@@ -90,6 +90,12 @@ class MinibatchSGD(AbstractDynamics):
             return 16
         return max(16, _over_examples(landscape).examples // self.batch_size // 2)
 
+    def ticks_drawn_together(self, landscape: AbstractLandscape) -> int:
+        """One; an epoch when shuffling."""
+        if self.sampling != "shuffled_epochs":
+            return 1
+        return _over_examples(landscape).examples // self.batch_size
+
     def draw_pairs(
         self, landscape: AbstractLandscape, stream: Stream, pair: UInt32[Array, "pairs lanes"]
     ) -> Int[Array, "pairs 2 batch lanes"]:

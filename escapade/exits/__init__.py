@@ -1,7 +1,26 @@
-"""Exits: ensembles of replicas, and the statistics of when and where they leave."""
+"""Exits: ensembles of replicas, exits too rare to wait for, and the statistics of both."""
 
 from escapade.exits.ensemble import Interrupted, simulate
+from escapade.exits.rare import (
+    RareExit,
+    RareProbability,
+    coordinates,
+    exit_probability,
+    importance_sample,
+    split,
+)
 from escapade.exits.sample import ExitSample
 from escapade.exits.trajectory import iterates
 
-__all__ = ["ExitSample", "Interrupted", "iterates", "simulate"]
+__all__ = [
+    "ExitSample",
+    "Interrupted",
+    "RareExit",
+    "RareProbability",
+    "coordinates",
+    "exit_probability",
+    "importance_sample",
+    "iterates",
+    "simulate",
+    "split",
+]

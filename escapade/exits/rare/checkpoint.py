@@ -1,0 +1,126 @@
+"""What a batch of runs keeps on disk: enough to go on after an interruption, bit for bit."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from escapade.errors import InvalidArgument
+from escapade.exits.rare.branching import Generation, Pieces
+from escapade.exits.rare.walkers import Problem, Walkers
+
+FIELDS = ("theta", "tick", "seed", "replica", "parent", "switch")
+
+Saved = tuple[Float[np.ndarray, " runs"], Generation, int, Pieces | None]
+
+
+class Store:
+    """The file of one batch in a folder; without a folder, nothing is kept."""
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        problem: Problem,
+        plan: Any,
+        names: Int[np.ndarray, " runs"],
+        seed: int,
+    ):
+        self.path = None
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.path = Path(folder) / f"runs-{names[0]:05d}-{names[-1]:05d}.npz"
+            self.identity = _identity(problem, plan, seed)
+
+    def load(self) -> Saved | None:
+        """What was saved, or None.
+
+        Raises:
+            InvalidArgument: when the file is of another calculation, or damaged.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            with np.load(self.path) as file:
+                data = dict(file)
+        except Exception as error:
+            raise InvalidArgument(
+                f"checkpoint file {self.path} cannot be read ({error}); delete it"
+            ) from error
+        if str(data["identity"]) != self.identity:
+            raise InvalidArgument(
+                f"checkpoint {self.path.parent} holds another calculation (another escape, key or "
+                "option); give an empty folder"
+            )
+        now = Generation(
+            _walkers(data, "start"),
+            data["end"],
+            data["end_tick"],
+            data["peak"],
+            data["log_share"],
+            data["next_replica"],
+            int(data["iteration"]),
+        )
+        pieces = None
+        if "pieces_run" in data:
+            pieces = Pieces(
+                [data["pieces_run"]], [data["pieces_ancestor"]], [_walkers(data, "pieces")]
+            )
+        return data["fluxes"], now, int(data["ticks"]), pieces
+
+    def save(
+        self,
+        fluxes: Float[np.ndarray, " runs"],
+        now: Generation,
+        ticks: int,
+        pieces: Pieces | None,
+    ) -> None:
+        """Replace the file at one stroke."""
+        if self.path is None:
+            return
+        data = {
+            "identity": np.array(self.identity),
+            "fluxes": fluxes,
+            "ticks": np.array(ticks),
+            "end": now.end,
+            "end_tick": now.end_tick,
+            "peak": now.peak,
+            "log_share": now.log_share,
+            "next_replica": now.next_replica,
+            "iteration": np.array(now.iteration),
+        }
+        data |= {f"start_{name}": getattr(now.start, name) for name in FIELDS}
+        if pieces is not None:
+            data["pieces_run"] = np.concatenate(pieces.run)
+            data["pieces_ancestor"] = np.concatenate(pieces.ancestor)
+            for name in FIELDS:
+                parts = [getattr(part, name) for part in pieces.start]
+                data[f"pieces_{name}"] = np.concatenate(parts, axis=-1)
+        unfinished = self.path.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            np.savez(file, allow_pickle=False, **data)
+        os.replace(unfinished, self.path)
+
+
+def _walkers(data: dict[str, np.ndarray], prefix: str) -> Walkers[np.ndarray]:
+    return Walkers(*(data[f"{prefix}_{name}"] for name in FIELDS))
+
+
+def _identity(problem: Problem, plan: Any, seed: int) -> str:
+    """Fingerprint of what decides the result: numbers, options and names of functions."""
+    digest = hashlib.sha256()
+    leaves, structure = jax.tree.flatten((problem, plan))
+    for leaf in leaves:
+        if eqx.is_array(leaf) or isinstance(leaf, np.ndarray):
+            array = np.ascontiguousarray(leaf)
+            digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+        else:
+            digest.update(getattr(leaf, "__qualname__", repr(leaf)).encode())
+    options = {"seed": seed, "structure": len(leaves), "kind": str(type(structure))}
+    digest.update(json.dumps(options).encode())
+    return digest.hexdigest()

@@ -1,0 +1,194 @@
+"""Results: the mean time of a rare exit, or the probability of an exit by some step."""
+
+import equinox as eqx
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from scipy.stats import t as student_t
+
+CONFIDENCE = 0.95
+
+LARGEST_ERROR = 0.3
+"""Relative standard error above which a result warns that its interval may be too short."""
+
+HEAVY = 0.7
+"""Pareto shape above which a mean of weights is not to be trusted."""
+
+
+class RareExit(eqx.Module):
+    """Mean exit time estimated from flux and probability of excursions, in SGD steps.
+
+    Each independent run estimates the exit rate, flux times probability, without bias; their
+    mean gives the estimate, their scatter its interval (Student's, 95 %, on the logarithm).
+
+    Attributes:
+        rates: exit rate per step found by each run; zero where a run died out.
+        fluxes: crossings of the recurrence threshold per step, of each run.
+        probabilities: chance that a crossing is followed by an exit before the return, of each run.
+        threshold: level of the coordinate below which a walker has come back.
+        exit_points: states outside the region, all runs together.
+        exit_weights: share of the exits that each of them stands for; they sum to one.
+        paths: reactive paths, from the threshold to the exit, one state per tick.
+        steps_used: SGD steps of all walkers, every phase included.
+        burn_in: steps run before anything was counted.
+        relaxation_time: slowest relaxation time at the minimum in steps, None where unknown.
+        method: how the probability was found, in words.
+        seconds: wall time.
+        weight_shape: shape k of the Pareto tail of importance weights (Vehtari et al., Journal of
+            Machine Learning Research 25 (2024) 72); None for splitting.
+    """
+
+    rates: Float[np.ndarray, " runs"]
+    fluxes: Float[np.ndarray, " runs"]
+    probabilities: Float[np.ndarray, " runs"]
+    threshold: float
+    exit_points: Float[np.ndarray, "points dim"]
+    exit_weights: Float[np.ndarray, " points"]
+    paths: tuple[Float[np.ndarray, "ticks dim"], ...]
+    steps_used: int
+    burn_in: int
+    relaxation_time: float | None
+    method: str
+    seconds: float
+    weight_shape: float | None = None
+
+    @property
+    def log_mean(self) -> float:
+        """Natural logarithm of the mean exit time in steps."""
+        return float(-np.log(self.rates.mean()))
+
+    @property
+    def mean(self) -> float:
+        """Mean exit time in steps; infinite where it exceeds the largest float."""
+        with np.errstate(over="ignore"):
+            return float(np.exp(self.log_mean))
+
+    @property
+    def relative_error(self) -> float:
+        """Standard error of the mean, relative to it."""
+        return _relative_error(self.rates)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the mean exit time in steps."""
+        low, high = _log_interval(self.log_mean, self.rates)
+        with np.errstate(over="ignore"):
+            return float(np.exp(low)), float(np.exp(high))
+
+    @property
+    def died_out(self) -> int:
+        """Runs in which every walker came to the same highest level, and which found no exit."""
+        return int(np.count_nonzero(self.rates == 0))
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What keeps the estimate from being what it seems; empty where nothing does."""
+        found = []
+        if self.died_out:
+            found.append(f"{self.died_out} of {len(self.rates)} runs found no exit: raise walkers")
+        if self.relative_error > LARGEST_ERROR:
+            found.append(
+                f"the runs scatter: relative standard error {self.relative_error:.2g}; raise "
+                "walkers, give a better coordinate, or use importance_sample"
+            )
+        if self.weight_shape is not None and self.weight_shape > HEAVY:
+            found.append(
+                f"the weights have a heavy tail (Pareto shape {self.weight_shape:.2f}, above "
+                f"{HEAVY}): exits take ways that the paths do not show, and the mean is probably "
+                "too long; use split"
+            )
+        relaxation = self.relaxation_time
+        if relaxation is not None and self.burn_in < 3 * relaxation and relaxation < self.mean:
+            found.append(
+                f"the slowest direction relaxes in {relaxation:.3g} steps, more than the burn-in "
+                f"of {self.burn_in:,} steps: the mean exit time is that of a run which has not "
+                "spread along it; raise burn_in"
+            )
+        return tuple(found)
+
+    def to_xarray(self) -> xr.Dataset:
+        """Runs and exit points as a labelled data set."""
+        low, high = self.interval
+        return xr.Dataset(
+            {
+                "rates": ("run", self.rates, {"units": "1 / SGD step"}),
+                "fluxes": ("run", self.fluxes, {"units": "1 / SGD step"}),
+                "probabilities": ("run", self.probabilities),
+                "exit_points": (("exit", "parameter"), self.exit_points),
+                "exit_weights": ("exit", self.exit_weights),
+            },
+            attrs={
+                "title": "mean exit time by splitting",
+                "log_mean_exit_time": self.log_mean,
+                "mean_exit_time_interval_95": np.array([low, high]),
+                "steps_used": self.steps_used,
+                "burn_in": self.burn_in,
+                "threshold": self.threshold,
+                "method": self.method,
+                "seconds": self.seconds,
+                "time_units": "SGD steps",
+            },
+        )
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        lines = [
+            f"mean exit time {self.mean:.4g} steps, 95 % interval {low:.4g} to {high:.4g}",
+            f"  {len(self.rates)} independent runs of {self.method}; "
+            f"{self.steps_used:.3g} steps in {self.seconds:.3g} s",
+        ]
+        return "\n".join(lines + [f"  caution: {caution}" for caution in self.cautions])
+
+
+class RareProbability(eqx.Module):
+    """Probability of an exit within some steps of the start, by splitting without a recurrence.
+
+    Attributes:
+        probabilities: estimate of each independent run, without bias.
+        steps: number of SGD steps within which the exit must happen.
+        exit_points, exit_weights, paths, steps_used, method, seconds: as in `RareExit`.
+    """
+
+    probabilities: Float[np.ndarray, " runs"]
+    steps: int
+    exit_points: Float[np.ndarray, "points dim"]
+    exit_weights: Float[np.ndarray, " points"]
+    paths: tuple[Float[np.ndarray, "ticks dim"], ...]
+    steps_used: int
+    method: str
+    seconds: float
+
+    @property
+    def probability(self) -> float:
+        """P(exit time <= steps)."""
+        return float(self.probabilities.mean())
+
+    @property
+    def relative_error(self) -> float:
+        """Standard error of the probability, relative to it."""
+        return _relative_error(self.probabilities)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the probability."""
+        low, high = _log_interval(np.log(self.probability), self.probabilities)
+        return float(np.exp(low)), float(min(np.exp(high), 1.0))
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"probability {self.probability:.4g} of an exit within {self.steps:,} steps, 95 % "
+            f"interval {low:.4g} to {high:.4g}\n  {len(self.probabilities)} independent runs of "
+            f"{self.method}; {self.steps_used:.3g} steps in {self.seconds:.3g} s"
+        )
+
+
+def _relative_error(values: Float[np.ndarray, " runs"]) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)) / values.mean())
+
+
+def _log_interval(log_center: float, values: Float[np.ndarray, " runs"]) -> tuple[float, float]:
+    """Interval of a logarithm, by the scatter of the values that were averaged."""
+    factor = student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    half = factor * _relative_error(values)
+    return log_center - half, log_center + half
