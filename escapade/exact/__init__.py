@@ -1,4 +1,4 @@
-"""Exact: mean exit times and survival to quadrature accuracy, in one dimension or by radius."""
+"""Exact: mean exit times, rates and survival of escapes small enough to be solved."""
 
 from escapade.exact.exit import ExactExit
 from escapade.exact.solve import solve

@@ -102,6 +102,25 @@ class DiffusionLaw(AbstractLaw):
             Unsupported: when the sum does not give back the mean exit time, as happens when the
                 start stands so high above the minimum that the terms cancel.
         """
+        rates, amplitudes = self._spectrum()
+        terms = np.exp(-np.outer(times, rates)) @ amplitudes
+        return np.where(times == 0, 1.0, np.clip(terms, 0.0, 1.0))
+
+    def hazard(self, times: Float[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """Intensity per step of leaving, given still inside; from the sum over eigenfunctions.
+
+        Raises:
+            Unsupported: as for `survival`.
+        """
+        rates, amplitudes = self._spectrum()
+        # Relative to the slowest mode, which alone is left at late times.
+        parts = np.exp(-np.outer(times, rates - rates[0])) * amplitudes
+        with np.errstate(divide="ignore", invalid="ignore"):
+            hazard = (parts @ rates) / parts.sum(axis=1)
+        return np.where(times == 0, 0.0, np.maximum(hazard, 0.0))
+
+    def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rates and amplitudes in the survival from the start, checked by the mean exit time."""
         rates = np.append(self.rate, self._modes.rates[1:])
         amplitudes = self._modes.amplitudes
         mean = np.sum(amplitudes / rates)
@@ -111,8 +130,7 @@ class DiffusionLaw(AbstractLaw):
                 "start nearer to the minimum, use exp(-rate t) after the relaxation time, or "
                 "simulate"
             )
-        terms = np.exp(-np.outer(times, rates)) @ amplitudes
-        return np.where(times == 0, 1.0, np.clip(terms, 0.0, 1.0))
+        return rates, amplitudes
 
     def exit_probability(self, times: Float[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         """One minus the survival."""

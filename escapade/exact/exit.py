@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from escapade.errors import InvalidArgument
+from escapade.exact.field import ExitField
 
 Times = int | float | Real[np.ndarray, "..."]
 
@@ -42,12 +43,14 @@ class ExactExit(eqx.Module):
         error: relative error of the mean, from the difference to a coarser solution.
         method: how it was computed.
         law: where rates and survival come from.
+        field: the exit seen from every point of the region, where a lattice was used.
     """
 
     log_mean: float
     error: float
     method: str
     law: AbstractLaw
+    field: ExitField | None = None
 
     @property
     def mean(self) -> float:

@@ -4,20 +4,20 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from escapade.dynamics import ContinuousSGD, GaussianSGD, LangevinSGD
+from escapade.dynamics import AbstractDynamics, HeavyTailedSGD
+from escapade.dynamics.gaussian import AbstractGaussianDynamics
 from escapade.errors import DegenerateNoise, NoBoundary, Unsupported
 from escapade.escape import Escape
+from escapade.exact.chunks import in_chunks
+from escapade.exact.steps import AbstractStep, GaussianStep, StudentStep
 from escapade.landscape import AbstractLandscape
-from escapade.noise import AbstractNoise
-from escapade.precision import in_float64
-from escapade.region import AbstractRegion, Ball, Basin, HalfSpace, Slab
+from escapade.noise import AbstractNoise, Isotropic
+from escapade.region import Ball, Basin, HalfSpace, Slab
 from escapade.region.boundary import SEARCH_RADIUS, distance_to_boundary
-
-CHUNK = 1024
-"""Points per compiled evaluation: one shape, so one compilation."""
 
 Moments = Callable[[Float[np.ndarray, " points"]], tuple[np.ndarray, np.ndarray]]
 
@@ -26,14 +26,15 @@ class Line(eqx.Module):
     """Drift and variance per step on the open interval (low, high) that contains the start.
 
     The same two functions are those of the diffusion ``dX = drift dt + sqrt(variance) dW``, with
-    time in steps, and of the chain ``x' = x + drift + sqrt(variance) N(0, 1)``. An infinite end
-    cannot be left through.
+    time in steps, and of the chain ``x' = x + drift + sqrt(variance) Z`` with Z from `step`. An
+    infinite end cannot be left through.
     """
 
     moments: Moments
     start: float
     low: float
     high: float
+    step: AbstractStep = GaussianStep()
 
     def __call__(self, points: Float[np.ndarray, "..."]) -> tuple[np.ndarray, np.ndarray]:
         """Drift and variance per step at points, of the same shape.
@@ -58,13 +59,18 @@ class Line(eqx.Module):
         return drift.reshape(np.shape(points)), variance.reshape(np.shape(points))
 
 
-def line_of(escape: Escape, start: Float[np.ndarray, " 1"]) -> Line:
+def line_of(escape: Escape, start: Float[np.ndarray, " 1"], weight: float = 0.0) -> Line:
     """The line of an escape in one dimension, from a start inside its region.
+
+    Args:
+        escape: the problem.
+        start: where to start.
+        weight: part of a step after which the noise of a diffusion is evaluated (Ito's is 0).
 
     Raises:
         NoBoundary: when the region cannot be left on either side.
     """
-    region = escape.region
+    region, dynamics = escape.region, escape.dynamics
     # One crossing on each side needs no fine search, only a far one.
     far = 1e6 if isinstance(region, Ball | HalfSpace | Slab) else 1.0
     left, right = distance_to_boundary(
@@ -76,37 +82,58 @@ def line_of(escape: Escape, start: Float[np.ndarray, " 1"]) -> Line:
     )
     if np.isinf(left) and np.isinf(right):
         raise NoBoundary(f"region ({region}) has no boundary on either side of the start")
-    dynamics = escape.dynamics
-    assert isinstance(dynamics, ContinuousSGD | GaussianSGD | LangevinSGD)
+    noise = noise_of(dynamics)
+    evaluate = _moments if weight == 0 else _moments_and_slope
 
     def moments(points: Float[np.ndarray, " points"]) -> tuple[np.ndarray, np.ndarray]:
-        padded = np.pad(points, (0, -len(points) % CHUNK), mode="edge").reshape(-1, CHUNK)
-        context = (escape.landscape, dynamics.noise)
-        parts = [in_float64(_gradient_and_covariance, *context, chunk) for chunk in padded]
-        gradient, covariance = np.concatenate(parts, axis=1)[:, : len(points)]
+        found = in_chunks(evaluate, escape.landscape, noise, points=points)
+        gradient, covariance, *slope = found.T
         rate = dynamics.learning_rate
-        return -rate * gradient, rate**2 / dynamics.batch_size * covariance
+        # Half the slope of the variance is what evaluating the noise later adds to Ito's drift.
+        extra = weight / 2 * rate**2 / dynamics.batch_size * slope[0] if slope else 0.0
+        return extra - rate * gradient, rate**2 / dynamics.batch_size * covariance
 
-    return Line(moments, float(start[0]), float(start[0] - left), float(start[0] + right))
-
-
-def inside(
-    region: AbstractRegion, points: Float[np.ndarray, " points"]
-) -> Bool[np.ndarray, " points"]:
-    """Which points of the line lie inside a region."""
-    return in_float64(_inside, region, points)
+    low, high = float(start[0] - left), float(start[0] + right)
+    return Line(moments, float(start[0]), low, high, step_of(dynamics))
 
 
-def _gradient_and_covariance(
+def noise_of(dynamics: AbstractDynamics) -> AbstractNoise:
+    """Noise whose covariance, times ``learning_rate^2 / batch_size``, is a step's squared scale."""
+    if isinstance(dynamics, HeavyTailedSGD):
+        return Isotropic((dynamics.scale / dynamics.learning_rate) ** 2)
+    assert isinstance(dynamics, AbstractGaussianDynamics)
+    return dynamics.gradient_noise
+
+
+def step_of(dynamics: AbstractDynamics) -> AbstractStep:
+    """Law of one coordinate of a step's noise."""
+    if isinstance(dynamics, HeavyTailedSGD):
+        return StudentStep(dynamics.degrees_of_freedom)
+    return GaussianStep()
+
+
+def _moments(
     landscape: AbstractLandscape, noise: AbstractNoise, points: Float[Array, " points"]
-) -> Float[Array, "2 points"]:
+) -> Float[Array, "points 2"]:
+    """Gradient and covariance."""
+
     def one(x: Float[Array, ""]) -> Float[Array, " 2"]:
         theta = x[None]
-        covariance = noise._covariance(landscape, theta)[0, 0]
-        return jax.numpy.stack([landscape._gradient(theta)[0], covariance])
+        return jnp.stack([landscape._gradient(theta)[0], noise._covariance(landscape, theta)[0, 0]])
 
-    return jax.vmap(one, out_axes=1)(points)
+    return jax.vmap(one)(points)
 
 
-def _inside(region: AbstractRegion, points: Float[Array, " points"]) -> Bool[Array, " points"]:
-    return jax.lax.map(lambda x: region._level(x[None]) < 0, points)
+def _moments_and_slope(
+    landscape: AbstractLandscape, noise: AbstractNoise, points: Float[Array, " points"]
+) -> Float[Array, "points 3"]:
+    """Gradient, covariance and the derivative of the covariance."""
+
+    def one(x: Float[Array, ""]) -> Float[Array, " 3"]:
+        def covariance(x: Float[Array, ""]) -> Float[Array, ""]:
+            return noise._covariance(landscape, x[None])[0, 0]
+
+        value, slope = jax.value_and_grad(covariance)(x)
+        return jnp.stack([landscape._gradient(x[None])[0], value, slope])
+
+    return jax.vmap(one)(points)

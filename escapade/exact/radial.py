@@ -18,14 +18,16 @@ from escapade.errors import Unsupported
 from escapade.exact.diffusion import DiffusionLaw, solve_diffusion
 from escapade.exact.exit import AbstractLaw
 from escapade.exact.line import Line
+from escapade.exact.reduction import Radial
 
 CENTER = 1e-8
 """Radius, in units of the ball's, that stands for the centre in logarithmic coordinates."""
 
 
-def log_mean(dim: int, pull: float, variance: float, radius: float, start: float) -> float:
-    """Logarithm of the mean exit time in steps; `start` is the starting radius."""
-    argument = pull * radius**2 / variance
+def log_mean(radial: Radial) -> float:
+    """Logarithm of the mean exit time in steps."""
+    dim, radius, start = radial.dim, radial.radius, radial.start
+    argument = radial.pull * radius**2 / radial.variance
     largest = max(0.0, argument - dim / 2)
     terms = int(largest + 12 * np.sqrt(largest + argument + 1) + 100)
     k = np.arange(terms)
@@ -33,35 +35,25 @@ def log_mean(dim: int, pull: float, variance: float, radius: float, start: float
     coefficients = np.append(0.0, np.cumsum(ratios)) - np.log(k + 1)
     if start > 0:
         coefficients = coefficients + np.log(-np.expm1(2 * (k + 1) * np.log(start / radius)))
-    return float(logsumexp(coefficients) + np.log(radius**2 / (dim * variance)))
+    return float(logsumexp(coefficients) + np.log(radius**2 / (dim * radial.variance)))
 
 
-def log_radius_line(dim: int, pull: float, variance: float, radius: float, start: float) -> Line:
+def log_radius_line(radial: Radial) -> Line:
     """The diffusion of the logarithm of the radius, which has the same exit time."""
+    radius = radial.radius
 
     def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        spread = variance * np.exp(-2 * x)
-        return (dim - 2) / 2 * spread - pull, spread
+        spread = radial.variance * np.exp(-2 * x)
+        return (radial.dim - 2) / 2 * spread - radial.pull, spread
 
-    return Line(moments, float(np.log(max(start, CENTER * radius))), -np.inf, float(np.log(radius)))
+    start = float(np.log(max(radial.start, CENTER * radius)))
+    return Line(moments, start, -np.inf, float(np.log(radius)))
 
 
 class RadialLaw(AbstractLaw):
-    """The rate, through the diffusion of the logarithm of the radius.
+    """The rate, through the diffusion of the logarithm of the radius."""
 
-    Attributes:
-        dim: dimension of the ball.
-        pull: relaxation rate per step.
-        variance: variance of the noise per step and coordinate.
-        radius: radius of the ball.
-        start: starting radius.
-    """
-
-    dim: int
-    pull: float
-    variance: float
-    radius: float
-    start: float
+    radial: Radial
 
     @cached_property
     def diffusion(self) -> DiffusionLaw:
@@ -70,8 +62,7 @@ class RadialLaw(AbstractLaw):
         Raises:
             Unsupported: when the dimension is so high that its potential is too steep.
         """
-        line = log_radius_line(self.dim, self.pull, self.variance, self.radius, self.start)
-        return solve_diffusion(line)[0]
+        return solve_diffusion(log_radius_line(self.radial))[0]
 
     @property
     def rate(self) -> float:
@@ -91,8 +82,12 @@ class RadialLaw(AbstractLaw):
         """Not available."""
         raise self._unsupported("exit_probability")
 
+    def hazard(self, times: Float[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """Not available."""
+        raise self._unsupported("hazard")
+
     def _unsupported(self, what: str) -> Unsupported:
         return Unsupported(
-            f"{what} is not computed in dimension {self.dim}, only mean and rate are; after the "
-            "relaxation time the survival is exp(-rate t), before it use simulate"
+            f"{what} is not computed in dimension {self.radial.dim}, only mean and rate are; after "
+            "the relaxation time the survival is exp(-rate t), before it use simulate"
         )

@@ -7,11 +7,11 @@ import pytest
 from scipy.special import ndtr
 
 from escapade.dynamics import ContinuousSGD, GaussianSGD, LangevinSGD
-from escapade.errors import DegenerateNoise, Unsupported
+from escapade.errors import DegenerateNoise, InvalidArgument, Unsupported
 from escapade.escape import Escape
 from escapade.exact import solve
-from escapade.exact.chain import _discretise
 from escapade.exact.elimination import eliminate
+from escapade.exact.interval import discretise
 from escapade.exact.line import line_of
 from escapade.exits import simulate
 from escapade.landscape import DoubleWell, Quadratic
@@ -60,10 +60,24 @@ def test_survival_sums_to_the_mean():
 def test_survival_beyond_relaxation_continues_the_iteration(m_rows):
     law = m_rows.law
     step = law._relaxed + 400
+    kept = law.quasi_stationary_survival(np.array([0.0, 400.9]))
+    assert kept[1] / kept[0] == pytest.approx((1 - law.rate) ** 400, rel=1e-12)
     kept = np.linalg.matrix_power(law.transitions, step - 1).sum(axis=1)
     assert m_rows.survival(step) == pytest.approx(law.start_transitions @ kept, rel=1e-11)
     total = m_rows.survival(step) + m_rows.exit_probability(step)
     assert total == pytest.approx(1, rel=1e-11)
+
+
+def test_hazard_is_the_exit_probability_of_the_next_step(m_rows):
+    steps = np.arange(40)
+    kept = m_rows.survival(np.append(steps, 40))
+    hazard = m_rows.law.hazard(steps)
+    np.testing.assert_allclose(hazard * kept[:-1], kept[:-1] - kept[1:], atol=1e-15)
+    # Small ones keep their digits: the exit probabilities of single steps do.
+    single = np.diff(m_rows.exit_probability(np.append(steps, 40)))
+    np.testing.assert_allclose((hazard * kept[:-1])[3:], single[3:], rtol=1e-9)
+    assert hazard[0] == pytest.approx(2 * ndtr(-0.3 / (0.1 / np.sqrt(10))), rel=1e-12)
+    assert m_rows.law.hazard(np.array([1e7])) == pytest.approx(m_rows.rate, rel=1e-12)
 
 
 def test_discrete_over_continuous(oracle):
@@ -149,14 +163,14 @@ def test_half_line_does_not_depend_on_where_it_is_cut():
     escape = over_the_barrier(0.1, 2.0)
     exact = solve(escape)
     line = line_of(escape, escape.start)
-    wider = _discretise(line, 1.2 * exact.law.nodes[0], 0.0, 1.4)
+    wider = discretise(line, 1.2 * exact.law.nodes[0], 0.0, 1.4)
     assert wider.mean == pytest.approx(exact.mean, rel=1e-12)
 
 
 def test_refinement_converges():
     escape = quadratic(0.1, 10.0, 0.3)
     line = line_of(escape, escape.start)
-    means = [_discretise(line, line.low, line.high, width).mean for width in (12, 8, 5, 3, 1)]
+    means = [discretise(line, line.low, line.high, width).mean for width in (12, 8, 5, 3, 1)]
     errors = np.abs(np.array(means[:-1]) / means[-1] - 1)
     assert (errors[1:] < 0.1 * errors[:-1])[:2].all()
     assert errors[-1] < 1e-10
@@ -197,6 +211,10 @@ def test_what_has_no_exact_chain():
         solve(quadratic(0.2, 200.0, 1.0))
     with pytest.raises(DegenerateNoise, match="vanishes"):
         solve(over_the_barrier(noise=HessianProportional()))
+    with pytest.raises(InvalidArgument, match='"ito" is the only one'):
+        solve(over_the_barrier(), interpretation="stratonovich")
+    with pytest.raises(InvalidArgument, match="nodes"):
+        solve(over_the_barrier(), nodes=100)
     runaway = Escape(
         DoubleWell(),
         GaussianSGD(0.1, 1.0, Isotropic(1.0)),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from escapade.dynamics import ContinuousSGD, MinibatchSGD
+from escapade.dynamics import ContinuousSGD, GaussianSGD
 from escapade.errors import (
     DegenerateNoise,
     InvalidArgument,
@@ -19,7 +19,8 @@ from escapade.exact.diffusion import DiffusionLaw, solve_diffusion
 from escapade.exact.line import line_of
 from escapade.exact.mesh import build
 from escapade.exact.radial import log_radius_line
-from escapade.landscape import DoubleWell, Drift, Empirical, Quadratic, StyblinskiTang
+from escapade.exact.reduction import Radial
+from escapade.landscape import DoubleWell, Drift, Quadratic, StyblinskiTang
 from escapade.landscape import Function as FunctionLoss
 from escapade.noise import Constant, Function, HessianProportional, Isotropic
 from escapade.region import Ball, Basin, HalfSpace, Slab, Sublevel, Where
@@ -57,6 +58,72 @@ def test_changing_noise(oracle):
     assert exact.mean * RATE == pytest.approx(oracle("N10")["value"], rel=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("case", "interpretation"), [("N04", "ito"), ("N05", "stratonovich"), ("N06", "anti_ito")]
+)
+def test_where_in_a_step_the_noise_is_evaluated(oracle, case, interpretation):
+    escape = over_the_barrier(noise=Function(lambda theta: 1 + theta[0] ** 2 / 2))
+    exact = solve(escape, interpretation=interpretation)
+    assert exact.mean * RATE == pytest.approx(oracle(case)["value"], rel=1e-10)
+
+
+@pytest.mark.parametrize("interpretation", ["ito", "stratonovich", "anti_ito"])
+def test_against_an_independent_package(interpretation):
+    """Kramers integrates ``exp(phi)`` with ``phi' = A / D``: drift A, diffusion D."""
+    kramers = pytest.importorskip("kramers")
+    weight = {"ito": 0.0, "stratonovich": 0.5, "anti_ito": 1.0}[interpretation]
+    noise_scale = 0.15
+
+    def covariance(x):
+        return 1 + x**2 / 2
+
+    def diffusion(x):
+        return noise_scale * covariance(x) / 2
+
+    # A = b + weight D', and int b / D = (2 / noise_scale) int (x - x^3) / (1 + x^2 / 2).
+    def log_psi(x):
+        potential = 3 * np.log(2 + x**2) - x**2
+        return 2 / noise_scale * potential + weight * np.log(covariance(x))
+
+    for low, target, start in ((-2.5, 0.5, -1.0), (-1.8, -0.2, -0.7)):
+        passage = kramers.FirstPassage1D(
+            D=diffusion, log_psi=log_psi, domain=(low, target), left="absorbing", right="absorbing"
+        )
+        expected = float(passage.mean_time(start).value)
+        middle, half = (low + target) / 2, (target - low) / 2
+        escape = Escape(
+            DoubleWell(),
+            continuous(noise_scale, Function(lambda theta: covariance(theta[0]))),
+            Slab([1.0], half, reference=[middle]),
+            start=[start],
+        )
+        exact = solve(escape, interpretation=interpretation)
+        assert exact.mean * RATE == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("diffusion", "to_saddle", "to_other"),
+    [
+        (0.125, 18.4261, 41.0343),
+        (0.1, 30.8213, 66.2686),
+        (0.05, 361.904, 729.671),
+        (0.025, 51050.70, 102108.37),
+    ],
+)
+def test_published_passage_times(diffusion, to_saddle, to_other):
+    for target, expected in ((0.0, to_saddle), (1.0, to_other)):
+        exact = solve(over_the_barrier(2 * diffusion, target=target))
+        assert exact.mean * RATE == pytest.approx(expected, rel=4e-6)
+
+
+def test_hazard_is_minus_the_slope_of_the_log_survival():
+    exact = solve(ornstein_uhlenbeck(start=[0.3]))
+    times = np.array([20.0, 100.0, 400.0])
+    logs = np.log([exact.survival(times + shift) for shift in (-0.05, 0.05)])
+    np.testing.assert_allclose(exact.law.hazard(times), (logs[0] - logs[1]) / 0.1, rtol=1e-4)
+    assert exact.law.hazard(np.array([1e7])) == pytest.approx(exact.rate, rel=1e-12)
+
+
 def test_half_line_to_the_left(oracle):
     case = oracle("N08")
     landscape = StyblinskiTang(1)
@@ -80,13 +147,13 @@ def test_ornstein_uhlenbeck(oracle):
 def test_radial_series_against_quadrature(dim, start):
     point = start * np.ones(dim) / np.sqrt(dim)
     exact = solve(ornstein_uhlenbeck(dim, 0.1), start=point)
-    line = log_radius_line(dim, RATE, RATE * 0.1, 1.0, float(np.linalg.norm(point)))
+    line = log_radius_line(Radial(dim, RATE, RATE * 0.1, 1.0, float(np.linalg.norm(point))))
     assert solve_diffusion(line)[0].log_mean == pytest.approx(exact.log_mean, abs=2e-11)
 
 
 def test_radial_beyond_overflow_and_in_high_dimension():
     exact = solve(ornstein_uhlenbeck(3, 1e-3))
-    line = log_radius_line(3, RATE, RATE * 1e-3, 1.0, 0.0)
+    line = log_radius_line(Radial(3, RATE, RATE * 1e-3, 1.0, 0.0))
     assert exact.log_mean == pytest.approx(solve_diffusion(line)[0].log_mean, rel=1e-13)
     assert exact.log_mean > 900
     assert exact.rate == 0 or np.log(exact.rate) == pytest.approx(-exact.log_mean, rel=1e-6)
@@ -191,19 +258,15 @@ def test_survival_refuses_a_start_that_costs_all_digits():
 
 
 def test_what_has_no_exact_solution():
-    examples = {"x": jnp.array([[1.0], [2.0]])}
-    loss = Empirical(lambda theta, z: jnp.sum((theta * z["x"]) ** 2), jnp.zeros(1), examples)
-    with pytest.raises(Unsupported, match="simulate"):
-        solve(Escape(loss, MinibatchSGD(0.1, 1), Ball(1.0), start=[0.1], minimum=[0.0]))
     anisotropic = (
-        Escape(Quadratic([1.0, 2.0]), continuous(0.1), Ball(1.0)),
-        Escape(Quadratic([1.0, 1.0]), continuous(0.1, Constant([1.0, 2.0])), Ball(1.0)),
-        Escape(Quadratic([1.0, 1.0]), continuous(0.1), HalfSpace([1.0, 0.0], 1.0)),
-        Escape(Quadratic([1.0, 1.0]), continuous(0.1), Ball(1.0, center=[0.1, 0.0])),
-        Escape(StyblinskiTang(2), continuous(0.1), Ball(1.0)),
+        Escape(Quadratic([1.0, 1.0, 1.0, 2.0]), continuous(0.1), Ball(1.0)),
+        Escape(Quadratic(np.eye(4)), continuous(0.1, Constant([1.0, 2.0, 1.0, 1.0])), Ball(1.0)),
+        Escape(Quadratic(np.eye(4)), continuous(0.1), Ball(1.0, center=[0.1, 0.0, 0.0, 0.0])),
+        Escape(StyblinskiTang(4), continuous(0.1), Ball(1.0)),
+        Escape(Quadratic([1.0, 1.0, 2.0]), GaussianSGD(0.1, 1.0, WHITE), Ball(1.0)),
     )
     for escape in anisotropic:
-        with pytest.raises(Unsupported, match="simulate or predict"):
+        with pytest.raises(Unsupported, match="simulate, split or predict"):
             solve(escape)
     flat = FunctionLoss(lambda theta: 1 - jnp.exp(-(theta[0] ** 2) / 2), 1, minima=[[0.0]])
     with pytest.raises(Unsupported, match="does not hold"):
@@ -222,6 +285,10 @@ def test_bad_input():
         solve(escape, start=[[0.1], [0.2]])
     with pytest.raises(InvalidArgument, match="escape"):
         solve("escape")
+    with pytest.raises(InvalidArgument, match="interpretation"):
+        solve(escape, interpretation="klimontovich")
+    with pytest.raises(InvalidArgument, match="lattice"):
+        solve(escape, box=((-1.0, 1.0),))
     exact = solve(escape)
     for times in (-1.0, np.nan, [1.0, np.inf]):
         with pytest.raises(InvalidArgument, match="t is"):

@@ -19,7 +19,7 @@ from escapade.exits.rare.rare_exit import RareExit, RareProbability
 from escapade.exits.rare.runner import Runner
 from escapade.exits.rare.walkers import Problem
 from escapade.landscape._base import positive_number
-from escapade.minimum import neighbourhood
+from escapade.landscape.descent import jacobian
 from escapade.precision import PRECISIONS, context
 
 RUNS_TOGETHER = 8
@@ -241,14 +241,15 @@ def slowest_relaxation(escape: Escape) -> float | None:
     """Relaxation time in steps of the slowest direction at the minimum; None where unknown."""
     if escape.landscape.dim > LARGEST_SPECTRUM:
         return None
-    rates = escape.dynamics.learning_rate * neighbourhood(escape).relaxation_rates
-    slowest = float(np.min(np.real(rates)))
+    drift = jacobian(escape.landscape, escape.minimum)
+    rates = escape.dynamics.learning_rate * np.linalg.eigvals(drift)
+    slowest = float(rates.real.min())
     if slowest <= 0:
         return None
     if escape.dynamics.continuous:
         return 1 / slowest
     factor = float(np.max(np.abs(1 - rates)))
-    return -1 / np.log(factor) if 0 < factor < 1 else None
+    return float(-1 / np.log(factor)) if 0 < factor < 1 else None
 
 
 def _threshold(

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from escapade.errors import InvalidArgument
+from escapade.noise.interpretation import interpretation_weight
 from escapade.steepness.hamiltonian import AbstractHamiltonian
 from escapade.steepness.prefactor.equivalent import EquivalentDiffusion, StepDrift
-
-INTERPRETATIONS = {"ito": 0.0, "stratonovich": 0.5, "anti_ito": 1.0}
 
 
 class NoiseDrift(eqx.Module):
@@ -24,15 +23,12 @@ class NoiseDrift(eqx.Module):
     interpretation: str = eqx.field(static=True)
 
     def __init__(self, hamiltonian: AbstractHamiltonian, interpretation: str = "ito"):
-        """Of one of `INTERPRETATIONS`.
+        """Of one of `escapade.noise.interpretation.INTERPRETATIONS`.
 
         Raises:
             InvalidArgument: when the interpretation is unknown.
         """
-        if interpretation not in INTERPRETATIONS:
-            raise InvalidArgument(
-                f"interpretation is {interpretation!r}; choose one of {', '.join(INTERPRETATIONS)}"
-            )
+        interpretation_weight(interpretation)
         self.hamiltonian = hamiltonian
         self.interpretation = interpretation
 
@@ -43,7 +39,7 @@ class NoiseDrift(eqx.Module):
 
     def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " dim"]:
         """Beta at a JAX vector, smooth."""
-        weight = INTERPRETATIONS[self.interpretation]
+        weight = interpretation_weight(self.interpretation)
         if weight == 0:
             return jnp.zeros_like(x)
         root = self._root(x)
