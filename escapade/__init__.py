@@ -16,16 +16,19 @@ from escapade.dynamics import (
 )
 from escapade.errors import EscapadeError
 from escapade.escape import Escape
-from escapade.exact import ExactExit, solve
+from escapade.exact import ExactExit, ExitField, solve
 from escapade.exits import (
     ExitSample,
     Interrupted,
     RareExit,
     RareProbability,
+    Regression,
     coordinates,
     exit_probability,
     importance_sample,
     iterates,
+    log_mean_regression,
+    log_slope,
     simulate,
     split,
 )
@@ -40,7 +43,16 @@ from escapade.steepness import (
     steepness,
     trace_steepness,
 )
-from escapade.theory import Diagnosis, Groups, Prediction, diagnose, predict
+from escapade.theory import (
+    Diagnosis,
+    Groups,
+    Prediction,
+    Relaxation,
+    diagnose,
+    hazard_ratio,
+    predict,
+    relaxation,
+)
 
 __version__ = "0.1.0"
 
@@ -52,6 +64,7 @@ __all__ = [
     "EscapadeError",
     "Escape",
     "ExactExit",
+    "ExitField",
     "ExitSample",
     "GaussianSGD",
     "GridQuasipotential",
@@ -67,6 +80,8 @@ __all__ = [
     "Prediction",
     "RareExit",
     "RareProbability",
+    "Regression",
+    "Relaxation",
     "Slab",
     "SteepnessTrace",
     "Sublevel",
@@ -77,14 +92,18 @@ __all__ = [
     "errors",
     "exit_probability",
     "find_minimum",
+    "hazard_ratio",
     "importance_sample",
     "iterates",
     "landscapes",
+    "log_mean_regression",
+    "log_slope",
     "minimum_steepness",
     "neighbourhood",
     "noise",
     "predict",
     "quasipotential",
+    "relaxation",
     "simulate",
     "solve",
     "split",

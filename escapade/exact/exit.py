@@ -34,6 +34,10 @@ class AbstractLaw(eqx.Module):
     def exit_probability(self, times: Float[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         """P(exit time <= t) at times in steps."""
 
+    @abc.abstractmethod
+    def hazard(self, times: Float[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """Probability (a diffusion's: intensity) per step of leaving at times, if still inside."""
+
 
 class ExactExit(eqx.Module):
     """Exact mean exit time of one escape, in SGD steps.
@@ -90,6 +94,16 @@ class ExactExit(eqx.Module):
             InvalidArgument: when a time is negative or not finite.
         """
         return _shaped(self.law.exit_probability, t)
+
+    def hazard(self, t: Times) -> float | Float[np.ndarray, "..."]:
+        """Exit probability per step at time ``t``, given still inside; it settles at `rate`.
+
+        Of a chain that of step ``t``, of a diffusion the intensity.
+
+        Raises:
+            InvalidArgument: when a time is negative or not finite.
+        """
+        return _shaped(self.law.hazard, t)
 
     def __str__(self) -> str:
         if abs(self.log_mean) < np.log(1e6):

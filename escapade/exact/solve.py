@@ -13,17 +13,17 @@ from escapade.dynamics import (
 )
 from escapade.errors import InvalidArgument, NotInRegion, Unsupported
 from escapade.escape import Escape
-from escapade.exact import radial
-from escapade.exact.batches import solve_batches
-from escapade.exact.chain import AbstractChainLaw
-from escapade.exact.diffusion import solve_diffusion
+from escapade.exact.chain.batches import solve_batches
+from escapade.exact.chain.interval import require_one_part, solve_interval
+from escapade.exact.chain.law import AbstractChainLaw
+from escapade.exact.chain.plane import solve_plane
+from escapade.exact.chain.radial import solve_radial_chain
 from escapade.exact.exit import ExactExit
 from escapade.exact.grid import solve_grid
-from escapade.exact.interval import require_one_part, solve_interval
-from escapade.exact.line import Line, line_of
-from escapade.exact.plane import solve_plane
-from escapade.exact.radial_chain import solve_radial_chain
-from escapade.exact.reduction import Radial, linear_coordinate, radial_coordinate
+from escapade.exact.line import radial
+from escapade.exact.line.diffusion import solve_diffusion
+from escapade.exact.line.process import Line, line_of
+from escapade.exact.line.reduction import Radial, linear_coordinate, radial_coordinate
 from escapade.landscape._base import as_points
 from escapade.noise.interpretation import interpretation_weight
 

@@ -9,6 +9,7 @@ from escapade.exits.rare import (
     importance_sample,
     split,
 )
+from escapade.exits.regression import Regression, log_mean_regression, log_slope
 from escapade.exits.sample import ExitSample
 from escapade.exits.trajectory import iterates
 
@@ -17,10 +18,13 @@ __all__ = [
     "Interrupted",
     "RareExit",
     "RareProbability",
+    "Regression",
     "coordinates",
     "exit_probability",
     "importance_sample",
     "iterates",
+    "log_mean_regression",
+    "log_slope",
     "simulate",
     "split",
 ]

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from escapade.dynamics import MinibatchSGD
-from escapade.errors import EscapadeError, Unstable
+from escapade.dynamics import HeavyTailedSGD, MinibatchSGD
+from escapade.errors import EscapadeError, Unstable, Unsupported
 from escapade.escape import Escape
 from escapade.exits import ExitSample
 from escapade.landscape import AbstractLandscape, Empirical
@@ -51,7 +51,13 @@ def diagnose(
 
     Raises:
         NotAMinimum: when the minimum has a flat or unstable direction.
+        Unsupported: for heavy-tailed noise, which leaves by single jumps.
     """
+    if isinstance(escape.dynamics, HeavyTailedSGD):
+        raise Unsupported(
+            "heavy-tailed noise leaves by single jumps, which none of these mechanisms is; solve "
+            "in one dimension, simulate or split"
+        )
     around = measure_neighbourhood(escape) if neighbourhood is None else neighbourhood
     try:
         stationary = local_covariance(escape, around)

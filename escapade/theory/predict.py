@@ -4,7 +4,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from escapade.dynamics import MinibatchSGD
+from escapade.dynamics import HeavyTailedSGD, MinibatchSGD
 from escapade.errors import (
     DegenerateNoise,
     InvalidArgument,
@@ -45,7 +45,7 @@ def predict(
 
     Raises:
         InvalidArgument: when the theory is unknown.
-        Unsupported: when no theory covers the region, or for shuffled epochs.
+        Unsupported: when no theory covers the region, for shuffled epochs and for heavy tails.
         NotConverged: when no instanton is found (theory "instanton").
         Unstable: when the learning rate is too large for the chain to be stable.
         NotAMinimum: when the minimum has a flat or unstable direction.
@@ -57,6 +57,11 @@ def predict(
         raise Unsupported(
             "no theory predicts shuffled epochs: the noise of successive steps is anti-correlated "
             "within an epoch; simulate, or sample with or without replacement"
+        )
+    if isinstance(dynamics, HeavyTailedSGD):
+        raise Unsupported(
+            "no theory predicts heavy tails: a single jump, not a path against the drift, is the "
+            "easiest way out; solve in one dimension, simulate or split"
         )
     around = measure_neighbourhood(escape) if neighbourhood is None else neighbourhood
     return _THEORIES[theory](escape, around)

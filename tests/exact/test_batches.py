@@ -12,8 +12,8 @@ from escapade.dynamics import GaussianSGD, MinibatchSGD
 from escapade.errors import Unsupported
 from escapade.escape import Escape
 from escapade.exact import solve
-from escapade.exact.batches import _batches, solve_batches
-from escapade.exact.sparse_chain import sparse_chain_law
+from escapade.exact.chain.batches import _batches, solve_batches
+from escapade.exact.chain.sparse import sparse_chain_law
 from escapade.exits import simulate
 from escapade.landscape import Empirical, Quadratic
 from escapade.noise import Empirical as EmpiricalNoise
@@ -127,7 +127,7 @@ def test_error_covers_the_difference_to_a_finer_grid(monkeypatch):
     escape = Escape(LINE, MinibatchSGD(0.3, 1), Ball(0.9))
     means, errors = [], []
     for cells in (2**11, 2**12, 2**13, 2**15):
-        monkeypatch.setattr("escapade.exact.batches.MOST_CELLS", {1: cells})
+        monkeypatch.setattr("escapade.exact.chain.batches.MOST_CELLS", {1: cells})
         law, error = solve_batches(escape, escape.start)
         means.append(law.mean)
         errors.append(error)

@@ -10,9 +10,9 @@ from escapade.dynamics import ContinuousSGD, GaussianSGD, LangevinSGD
 from escapade.errors import DegenerateNoise, InvalidArgument, Unsupported
 from escapade.escape import Escape
 from escapade.exact import solve
-from escapade.exact.elimination import eliminate
-from escapade.exact.interval import discretise
-from escapade.exact.line import line_of
+from escapade.exact.chain.elimination import eliminate
+from escapade.exact.chain.interval import discretise
+from escapade.exact.line.process import line_of
 from escapade.exits import simulate
 from escapade.landscape import DoubleWell, Quadratic
 from escapade.noise import Function, HessianProportional, Isotropic
@@ -114,7 +114,7 @@ def test_mean_of_1e38_by_the_uniform_formula():
 
 @pytest.mark.parametrize("block", [1, 3, 48])
 def test_elimination_against_rational_arithmetic(block, monkeypatch):
-    monkeypatch.setattr("escapade.exact.elimination.BLOCK", block)
+    monkeypatch.setattr("escapade.exact.chain.elimination.BLOCK", block)
     rng = np.random.default_rng(1)
     size = 8
     transitions = rng.random((size, size)) ** 4

@@ -15,11 +15,11 @@ from escapade.errors import (
 )
 from escapade.escape import Escape
 from escapade.exact import solve
-from escapade.exact.diffusion import DiffusionLaw, solve_diffusion
-from escapade.exact.line import line_of
-from escapade.exact.mesh import build
-from escapade.exact.radial import log_radius_line
-from escapade.exact.reduction import Radial
+from escapade.exact.line.diffusion import DiffusionLaw, solve_diffusion
+from escapade.exact.line.mesh import build
+from escapade.exact.line.process import line_of
+from escapade.exact.line.radial import log_radius_line
+from escapade.exact.line.reduction import Radial
 from escapade.landscape import DoubleWell, Drift, Quadratic, StyblinskiTang
 from escapade.landscape import Function as FunctionLoss
 from escapade.noise import Constant, Function, HessianProportional, Isotropic

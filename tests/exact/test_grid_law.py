@@ -10,10 +10,10 @@ from scipy.sparse import diags_array
 from escapade.dynamics import ContinuousSGD
 from escapade.errors import InvalidArgument
 from escapade.escape import Escape
-from escapade.exact.diffusion import solve_diffusion
 from escapade.exact.grid import solve_grid
 from escapade.exact.grid.transient import transient
-from escapade.exact.line import line_of
+from escapade.exact.line.diffusion import solve_diffusion
+from escapade.exact.line.process import line_of
 from escapade.landscape import Function as FunctionLoss
 from escapade.landscape import Quadratic
 from escapade.noise import Constant, Isotropic

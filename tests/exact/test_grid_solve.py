@@ -9,9 +9,9 @@ import pytest
 from escapade.dynamics import ContinuousSGD, GaussianSGD
 from escapade.errors import InvalidArgument, NoBoundary, NotConverged, NotInRegion, Unsupported
 from escapade.escape import Escape
-from escapade.exact.diffusion import solve_diffusion
 from escapade.exact.grid import solve_grid
-from escapade.exact.line import line_of
+from escapade.exact.line.diffusion import solve_diffusion
+from escapade.exact.line.process import line_of
 from escapade.landscape import DoubleWell, MaierStein, Quadratic
 from escapade.landscape import Function as FunctionLoss
 from escapade.noise import Constant, Function, Isotropic

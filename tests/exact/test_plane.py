@@ -9,7 +9,7 @@ from escapade.dynamics import GaussianSGD, LangevinSGD
 from escapade.errors import DegenerateNoise, Unsupported
 from escapade.escape import Escape
 from escapade.exact import solve
-from escapade.exact.plane import solve_plane
+from escapade.exact.chain.plane import solve_plane
 from escapade.exits import simulate
 from escapade.landscape import Drift, Quadratic
 from escapade.landscape import Function as FunctionLoss
@@ -45,7 +45,7 @@ def test_balls(oracle, case, escape):
 
 def test_two_quadratures_give_the_stated_error():
     """The error covers the difference to a solution at half the spacing."""
-    from escapade.exact import plane
+    from escapade.exact.chain import plane
 
     escape = Escape(Quadratic(HESSIAN), DENSE, Sublevel(0.6))
     law, error = solve_plane(escape, escape.start)
@@ -129,7 +129,7 @@ def test_survival_and_hazard():
 
 def test_exits_are_integrals_over_the_outside():
     """Relative accuracy at 1e-40, where one minus the probability of staying has no digit."""
-    from escapade.exact import plane
+    from escapade.exact.chain import plane
 
     escape = Escape(Quadratic(np.eye(2)), LangevinSGD(0.3, 20.0), Ball(1.0))
     disc = plane.disc_of(escape, plane._moments(escape))(1.0)

@@ -8,8 +8,8 @@ import scipy.stats
 from escapade.dynamics import ContinuousSGD, GaussianSGD, LangevinSGD
 from escapade.escape import Escape
 from escapade.exact import solve
-from escapade.exact.radial_chain import log_density, solve_radial_chain
-from escapade.exact.reduction import Radial, linear_coordinate, radial_coordinate
+from escapade.exact.chain.radial import log_density, solve_radial_chain
+from escapade.exact.line.reduction import Radial, linear_coordinate, radial_coordinate
 from escapade.exits import simulate
 from escapade.landscape import Quadratic
 from escapade.noise import Constant, Function, HessianProportional, Isotropic

@@ -212,3 +212,13 @@ def test_an_off_centre_ball_of_a_quadratic():
     """No closed form covers it, the law along instantons does."""
     problem = gaussian([1.0], [1.0], esc.Ball(1.0, center=[0.15]), 0.05, 0.4)
     assert esc.predict(problem).mean == pytest.approx(esc.solve(problem).mean, rel=0.03)
+
+
+def test_heavy_tails_have_no_theory():
+    """A Gaussian of the same variance would be wrong by orders of magnitude."""
+    escape = esc.Escape(
+        esc.landscapes.Quadratic([1.0]), esc.HeavyTailedSGD(0.1, 3.0, 0.01), esc.Ball(0.3)
+    )
+    for verb in (esc.predict, esc.diagnose):
+        with pytest.raises(Unsupported, match="jump"):
+            verb(escape)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csc_array, csr_array, diags_array
 from scipy.sparse.linalg import SuperLU, splu
 
-from escapade.exact.elimination import Elimination, eliminate
+from escapade.exact.chain.elimination import Elimination, eliminate
 from escapade.exact.grid.dissection import dissection
 from escapade.exact.grid.generator import Generator
 

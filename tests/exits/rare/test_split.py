@@ -1,5 +1,6 @@
 """Splitting: against exact chains and diffusions, direct simulation, and itself."""
 
+import itertools
 import threading
 
 import jax.numpy as jnp
@@ -215,9 +216,8 @@ def test_reactive_paths(sampling):
         assert levels[-1] >= 0
         assert (levels[:-1] < 0).all()
         assert levels[0] >= found.threshold - 1e-6
-        for before, after in zip(path[:-1], path[1:], strict=True):
-            # The mean gradient of four of sixty examples is a mean of theirs: least squares with
-            # weights that sum to one, in three dimensions, can always be met; so bound its size.
+        for before, after in itertools.pairwise(path):
+            # A mean of four gradients is no larger than the largest of sixty.
             step = (before - after) / 0.1
             gradients = examples(before)
             assert np.abs(step).max() <= np.abs(gradients).max() + 1e-4
@@ -267,7 +267,7 @@ def test_slow_directions_are_named():
 
 def test_divergence_is_reported():
     def loss(theta):
-        return 0.5 * theta @ theta + jnp.where(jnp.abs(theta[0]) > 2, jnp.inf, 1.0) * theta[0]**2
+        return 0.5 * theta @ theta + jnp.where(jnp.abs(theta[0]) > 2, jnp.inf, 1.0) * theta[0] ** 2
 
     landscape = esc.landscapes.Function(loss, 1, minima=[[0.0]])
     escape = esc.Escape(landscape, esc.GaussianSGD(0.5, 1.0, ISOTROPIC), esc.Ball(4.0))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.polynomial import legendre
 
 from escapade.errors import Unsupported
-from escapade.exact.line import Line
+from escapade.exact.line.process import Line
 
 ORDER = 16
 """Gauss-Legendre nodes per panel."""

@@ -16,11 +16,11 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from escapade.errors import DegenerateNoise, Unsupported
 from escapade.escape import Escape
-from escapade.exact.chain import ChainLaw, chain_law, relative_error
+from escapade.exact.chain.disc import Disc, disc_of
+from escapade.exact.chain.law import ChainLaw, chain_law, relative_error
+from escapade.exact.chain.strip import Strip, strip_of
 from escapade.exact.chunks import in_chunks
-from escapade.exact.disc import Disc, disc_of
-from escapade.exact.line import noise_of
-from escapade.exact.strip import Strip, strip_of
+from escapade.exact.line.process import noise_of
 from escapade.landscape import AbstractLandscape
 from escapade.landscape.descent import jacobian
 from escapade.noise import AbstractNoise

@@ -19,10 +19,10 @@ from scipy.sparse import csr_array, vstack
 from escapade.dynamics import GaussianSGD, MinibatchSGD
 from escapade.errors import Unsupported
 from escapade.escape import Escape
+from escapade.exact.chain.interval import cut
+from escapade.exact.chain.sparse import SparseChainLaw, sparse_chain_law
 from escapade.exact.chunks import in_chunks, inside
-from escapade.exact.interval import cut
-from escapade.exact.line import line_of
-from escapade.exact.sparse_chain import SparseChainLaw, sparse_chain_law
+from escapade.exact.line.process import line_of
 from escapade.landscape import Empirical
 from escapade.noise import Empirical as EmpiricalNoise
 from escapade.region.boundary import distance_to_boundary

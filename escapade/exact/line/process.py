@@ -12,8 +12,8 @@ from escapade.dynamics import AbstractDynamics, HeavyTailedSGD
 from escapade.dynamics.gaussian import AbstractGaussianDynamics
 from escapade.errors import DegenerateNoise, NoBoundary, Unsupported
 from escapade.escape import Escape
+from escapade.exact.chain.steps import AbstractStep, GaussianStep, StudentStep
 from escapade.exact.chunks import in_chunks
-from escapade.exact.steps import AbstractStep, GaussianStep, StudentStep
 from escapade.landscape import AbstractLandscape
 from escapade.noise import AbstractNoise, Isotropic
 from escapade.region import Ball, Basin, HalfSpace, Slab

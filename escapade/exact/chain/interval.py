@@ -7,10 +7,10 @@ cut where the quasi-stationary density is negligible.
 import numpy as np
 
 from escapade.errors import Unsupported
-from escapade.exact.chain import ChainLaw, chain_law, relative_error
+from escapade.exact.chain.law import ChainLaw, chain_law, relative_error
+from escapade.exact.chain.steps import StudentStep
 from escapade.exact.chunks import inside
-from escapade.exact.line import Line
-from escapade.exact.steps import StudentStep
+from escapade.exact.line.process import Line
 from escapade.region import AbstractRegion
 
 ORDER = 12

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from escapade.dynamics import HeavyTailedSGD
 from escapade.escape import Escape
-from escapade.exact.line import Line, noise_of, step_of
+from escapade.exact.line.process import Line, noise_of, step_of
 from escapade.landscape import Quadratic
 from escapade.noise import Constant, Isotropic
 from escapade.region import Ball, HalfSpace, Slab, Sublevel

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from scipy.special import logsumexp
 
 from escapade.errors import Unsupported
-from escapade.exact.diffusion import DiffusionLaw, solve_diffusion
 from escapade.exact.exit import AbstractLaw
-from escapade.exact.line import Line
-from escapade.exact.reduction import Radial
+from escapade.exact.line.diffusion import DiffusionLaw, solve_diffusion
+from escapade.exact.line.process import Line
+from escapade.exact.line.reduction import Radial
 
 CENTER = 1e-8
 """Radius, in units of the ball's, that stands for the centre in logarithmic coordinates."""

@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Float
 
 from escapade.errors import Unsupported
-from escapade.exact import spectrum
 from escapade.exact.exit import AbstractLaw
-from escapade.exact.line import Line
-from escapade.exact.mesh import Cumulative, Mesh, build, halved
+from escapade.exact.line import spectrum
+from escapade.exact.line.mesh import Cumulative, Mesh, build, halved
+from escapade.exact.line.process import Line
 
 NEGLIGIBLE = 45.0
 """An open side is cut where the stationary mass beyond is below exp(-NEGLIGIBLE) of the whole."""

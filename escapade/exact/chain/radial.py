@@ -13,8 +13,8 @@ from jaxtyping import Float
 from scipy.special import gammaln, ive
 
 from escapade.errors import Unsupported
-from escapade.exact.chain import ChainLaw, chain_law, relative_error
-from escapade.exact.reduction import Radial
+from escapade.exact.chain.law import ChainLaw, chain_law, relative_error
+from escapade.exact.line.reduction import Radial
 
 ORDER = 12
 """Nodes per panel."""

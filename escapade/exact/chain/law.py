@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.linalg import ArpackNoConvergence, eigs
 
 from escapade.errors import NotConverged, Unsupported
-from escapade.exact.elimination import Elimination, eliminate
+from escapade.exact.chain.elimination import Elimination, eliminate
 from escapade.exact.exit import AbstractLaw
 
 SMALLEST_PIVOT = 1e-280

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.sparse import csr_array
 
 from escapade.errors import Unsupported
-from escapade.exact.chain import AbstractChainLaw
+from escapade.exact.chain.law import AbstractChainLaw
 
 MOST_WORK = 2e9
 """Products of a transition and a probability, at most."""

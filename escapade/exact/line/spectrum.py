@@ -12,8 +12,8 @@ from numpy.polynomial import legendre
 from scipy.interpolate import CubicHermiteSpline
 from scipy.linalg import eigh
 
-from escapade.exact.line import Line
-from escapade.exact.mesh import Mesh
+from escapade.exact.line.mesh import Mesh
+from escapade.exact.line.process import Line
 
 DEGREE = 12
 ELEMENTS = 32

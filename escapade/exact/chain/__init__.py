@@ -1,0 +1,1 @@
+"""Chains on quadrature nodes: on intervals, radii, regions of the plane, and few examples."""

@@ -1,0 +1,1 @@
+"""What happens on a line: diffusions in one dimension, and what one coordinate decides."""
