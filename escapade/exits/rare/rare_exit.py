@@ -8,7 +8,7 @@ from scipy.stats import t as student_t
 
 CONFIDENCE = 0.95
 
-LARGEST_ERROR = 0.3
+LARGEST_ERROR = 0.2
 """Relative standard error above which a result warns that its interval may be too short."""
 
 HEAVY = 0.7
