@@ -6,6 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
+from escapade.exits import log_mean_regression
 from escapade.report import formats
 from escapade.report.figures.regimes import BARRIER
 from escapade.report.reading import FAILS, HOLDS, TOLERANCE, Reading, read_all
@@ -185,6 +186,7 @@ def _lead(judged: Sequence[Reading]) -> str:
             f" Measured / predicted mean exit time: {formats.span(ratios, formats.ratio_from_log)};"
             f" the 95 % interval contains the prediction in {inside} of {len(judged)}."
         )
+    text += _slope(judged)
     plain = [
         abs(np.log(reading.mean) - reading.log_plain)
         for reading in judged
@@ -196,6 +198,20 @@ def _lead(judged: Sequence[Reading]) -> str:
             f"{formats.span(plain, formats.ratio_from_log)} in the same cells."
         )
     return text
+
+
+def _slope(judged: Sequence[Reading]) -> str:
+    """Slope of the measured on the predicted logarithms, where the predictions spread enough."""
+    left = [reading for reading in judged if reading.exits > 1]
+    predicted = np.array([reading.log_predicted for reading in left])
+    if len(left) < 3 or np.ptp(predicted) < 1:
+        return ""
+    line = log_mean_regression([reading.result.sample for reading in left], predicted)
+    low, high = line.slope_interval
+    return (
+        " Regressed on the full prediction, exponent and prefactor, the logarithms have the slope "
+        f"{line.slope:.3f} (95 %: {low:.3f} to {high:.3f}; a right theory has 1)."
+    )
 
 
 def _support(readings: Sequence[Reading]) -> str:

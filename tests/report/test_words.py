@@ -294,3 +294,16 @@ def test_the_rules_state_the_tolerance_used():
     assert any(
         f"{1 - TOLERANCE:.2f}" in rule and f"{1 + TOLERANCE:.2f}" in rule for rule in words.rules()
     )
+
+
+def test_the_slope_of_the_logarithms_is_that_of_a_weighted_fit(good):
+    judged = [reading for reading in read_all(good) if reading.verdict and reading.exits > 1]
+    samples = [reading.result.sample for reading in judged]
+    x = np.array([reading.log_predicted for reading in judged])
+    assert np.ptp(x) > 1
+    weights = [sample.mean / sample.standard_error for sample in samples]
+    slope = np.polyfit(x, np.log([sample.mean for sample in samples]), 1, w=weights)[0]
+    text = words._slope(judged)
+    assert f"slope {slope:.3f} (95 %" in text
+    assert text in words.answer(good).lead
+    assert words._slope(judged[:2]) == ""
