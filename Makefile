@@ -15,10 +15,10 @@ study-full: .venv/.study
 	$(BIN)/escapade study $(STUDY)
 
 test: .venv/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/.test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 check: .venv/.test
 	$(BIN)/ruff check .

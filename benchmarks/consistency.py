@@ -263,7 +263,10 @@ PROBLEMS = [
         ready(TILTED, continuous(0.04, DENSE), esc.Ball(1.0)),
     ),
     Problem(
-        "bent valley", "constant", "sublevel set", ready(VALLEY, discrete(0.09), esc.Sublevel(0.25))
+        "bent valley",
+        "constant",
+        "half-space",
+        ready(VALLEY, continuous(0.02), esc.HalfSpace([1.0, 0.3], 0.7)),
     ),
     Problem(
         "bent valley",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
+import escapade as esc
 from escapade.dynamics import ContinuousSGD, GaussianSGD, LangevinSGD
 from escapade.errors import DegenerateNoise, InvalidArgument, Unsupported
 from escapade.escape import Escape
@@ -221,3 +222,27 @@ def test_what_has_no_exact_chain():
         Where(lambda theta: (theta[0] < 0) & (theta[0] > -1.5)),
     )
     assert solve(runaway).mean < solve(over_the_barrier()).mean
+
+
+def test_two_wells_nearly_as_deep():
+    """The quasi-stationary law of both wells, which plain iteration would take ages to find."""
+    landscape = esc.landscapes.Function(
+        lambda x: x[0] ** 4 / 4 - x[0] ** 2 / 2 - 2e-6 * x[0], 1, minima=[[-1.0]]
+    )
+    dynamics = esc.GaussianSGD(0.1, 10.0, esc.noise.Isotropic())
+    found = solve(esc.Escape(landscape, dynamics, esc.Ball(1.25, [0.0])))
+    square = found.law.transitions @ np.eye(len(found.law.exits))
+    assert found.rate == pytest.approx(1 - np.abs(np.linalg.eigvals(square)).max(), rel=1e-6)
+
+
+def test_times_beyond_all_integers():
+    found = solve(
+        esc.Escape(
+            esc.landscapes.Quadratic([1.0]),
+            esc.GaussianSGD(0.2, 9.0, esc.noise.Isotropic()),
+            esc.Ball(1.0),
+        )
+    )
+    assert found.mean > 1e18
+    assert found.survival(10 * found.mean) == pytest.approx(np.exp(-10), rel=1e-6)
+    assert found.survival(1e200) == 0

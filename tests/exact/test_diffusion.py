@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+import escapade as esc
 from escapade.dynamics import ContinuousSGD, GaussianSGD
 from escapade.errors import (
     DegenerateNoise,
@@ -302,3 +303,39 @@ def test_reads_well():
     text = str(solve(ornstein_uhlenbeck()))
     assert text.startswith("mean exit time 6622.820429 steps (relative error ")
     assert "scale and speed" in text
+
+
+def tilted_well(region):
+    """x^4 / 4 - x^2 / 2 - x / 10 from its left, shallow well."""
+    landscape = esc.landscapes.Function(lambda x: x[0] ** 4 / 4 - x[0] ** 2 / 2 - 0.1 * x[0], 1)
+    roots = np.sort(np.roots([1, 0, -1, -0.1]).real)
+    dynamics = esc.ContinuousSGD(0.1, 5.0, esc.noise.Isotropic())
+    return esc.Escape(landscape, dynamics, region, minimum=[roots[0]]), roots
+
+
+def test_a_region_that_ends_at_a_thin_ridge():
+    """A sublevel set just below its saddle, against the same interval as a ball."""
+    _, (left, saddle, _) = tilted_well(esc.Ball(0.1))
+
+    def height(x):
+        return x**4 / 4 - x**2 / 2 - 0.1 * x
+
+    for part in (0.9999, 0.99999, 0.999999):
+        depth = part * (height(saddle) - height(left))
+        ends = np.roots([0.25, 0, -0.5, -0.1, -height(left) - depth])
+        low, high = np.sort(ends[np.abs(ends.imag) < 1e-9].real)[:2]
+        ball, _ = tilted_well(esc.Ball((high - low) / 2, [(high + low) / 2]))
+        ridge, _ = tilted_well(esc.Sublevel(depth))
+        assert solve(ridge).log_mean == pytest.approx(solve(ball).log_mean, abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e5])
+def test_any_scale_of_parameters(scale):
+    """The unit of the parameters decides nothing."""
+
+    def escape(unit):
+        dynamics = esc.GaussianSGD(0.1, 2.0, esc.noise.Isotropic(unit**2))
+        region = esc.Where(lambda x: jnp.abs(x[0] - 0.1 * unit) < unit)
+        return esc.Escape(esc.landscapes.Quadratic([1.0]), dynamics, region)
+
+    assert solve(escape(scale)).log_mean == pytest.approx(solve(escape(1.0)).log_mean, abs=1e-9)

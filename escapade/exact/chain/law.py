@@ -6,13 +6,14 @@ a sum of positive terms, and so keeps its relative accuracy however rare the exi
 """
 
 import abc
+from contextlib import suppress
 from functools import cached_property
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 from scipy.sparse import csr_array
-from scipy.sparse.linalg import ArpackNoConvergence, eigs
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs
 
 from escapade.errors import NotConverged, Unsupported
 from escapade.exact.chain.elimination import Elimination, eliminate
@@ -117,8 +118,8 @@ class AbstractChainLaw(AbstractLaw):
         self, times: Float[np.ndarray, " times"]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Survival, exit probability and hazard."""
-        steps = np.floor(times).astype(np.int64)
-        last = int(steps.max(initial=0))
+        steps = np.floor(times)
+        last = int(min(steps.max(initial=0), MOST_STEPS + 1))
         last = last if last <= FEW_STEPS else min(last, self._relaxed)
         if last > MOST_STEPS:
             raise Unsupported(
@@ -133,7 +134,7 @@ class AbstractChainLaw(AbstractLaw):
             leaving = law @ self.exits
             hazard[step] = leaving / kept[step] if kept[step] > 0 else self.rate
             law = law @ self.transitions
-        now = np.minimum(steps, last)
+        now = np.minimum(steps, last).astype(np.int64)
         decay = (steps - now) * np.log1p(-self.rate)
         return kept[now] * np.exp(decay), left[now] - kept[now] * np.expm1(decay), hazard[now]
 
@@ -156,8 +157,22 @@ class ChainLaw(AbstractChainLaw):
 
     @cached_property
     def quasi_stationary(self) -> Float[np.ndarray, " nodes"]:
-        """Inverse iteration, in which every term is positive."""
+        """Inverse iteration, in which every term is positive.
+
+        Started at the leading eigenvector to an absolute accuracy, since two wells that are nearly
+        equal would take it many iterations to tell apart; what it adds is that of small entries.
+        """
+        size = len(self.exits)
         law = self.weights / self.weights.sum()
+        scale = self.elimination.solve_transposed(law).sum()
+        inverse = LinearOperator(
+            (size, size),
+            lambda x: self.elimination.solve_transposed(x.ravel()) / scale,
+            dtype=float,
+        )
+        with suppress(ArpackError):
+            law = np.abs(np.real(eigs(inverse, 1, v0=law)[1][:, 0]))
+        law = law / law.sum()
         for _ in range(2000):
             previous, law = law, self.elimination.solve_transposed(law)
             law = law / law.sum()

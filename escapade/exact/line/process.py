@@ -16,10 +16,13 @@ from escapade.exact.chain.steps import AbstractStep, GaussianStep, StudentStep
 from escapade.exact.chunks import in_chunks
 from escapade.landscape import AbstractLandscape
 from escapade.noise import AbstractNoise, Isotropic
-from escapade.region import Ball, Basin, HalfSpace, Slab
+from escapade.region import Basin
 from escapade.region.boundary import SEARCH_RADIUS, distance_to_boundary
 
 Moments = Callable[[Float[np.ndarray, " points"]], tuple[np.ndarray, np.ndarray]]
+
+NEAREST, FARTHEST, RADII = 1e-15, 1e9, 2801
+"""Distances at which the ends of the line are sought, 2 % apart."""
 
 
 class Line(eqx.Module):
@@ -71,14 +74,15 @@ def line_of(escape: Escape, start: Float[np.ndarray, " 1"], weight: float = 0.0)
         NoBoundary: when the region cannot be left on either side.
     """
     region, dynamics = escape.region, escape.dynamics
-    # One crossing on each side needs no fine search, only a far one.
-    far = 1e6 if isinstance(region, Ball | HalfSpace | Slab) else 1.0
+    # A line can be searched far and finely, but for basins, where each point is a descent.
+    basin = isinstance(region, Basin)
     left, right = distance_to_boundary(
         region,
         start,
         np.array([[-1.0], [1.0]]),
-        search_radius=SEARCH_RADIUS * far,
-        radii=121 if isinstance(region, Basin) else 1201,
+        search_radius=SEARCH_RADIUS if basin else FARTHEST,
+        radii=121 if basin else RADII,
+        least_radius=None if basin else NEAREST,
     )
     if np.isinf(left) and np.isinf(right):
         raise NoBoundary(f"region ({region}) has no boundary on either side of the start")

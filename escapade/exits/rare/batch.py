@@ -6,12 +6,10 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt32
 
-from escapade.dynamics.streams import threefry
-from escapade.escape import Escape
+from escapade.errors import NotConverged
 from escapade.exits.rare import checkpoint
 from escapade.exits.rare.branching import (
     FIRST_PIECE,
@@ -23,7 +21,7 @@ from escapade.exits.rare.branching import (
 )
 from escapade.exits.rare.paths import reactive_paths
 from escapade.exits.rare.runner import Runner
-from escapade.exits.rare.walkers import Problem, Walkers
+from escapade.exits.rare.walkers import Problem, Walkers, walkers_at
 
 LANES = 32
 """Recurrent lanes of each run."""
@@ -127,8 +125,8 @@ def run_batch(problem: Problem, plan: Plan, batch: Batch) -> Finished:
             fluxes, start = crossings(runner, plan, batch)
         else:
             fluxes = np.ones(len(batch.names))
-            start = lanes_at_start(
-                problem.escape, batch.seed, batch.names, plan.walkers, FIRST_PIECE
+            start = walkers_at(
+                problem.escape.start, batch.seed, batch.names, plan.walkers, FIRST_PIECE
             )
         if pieces is not None:
             run = np.repeat(np.arange(len(batch.names)), plan.walkers)
@@ -176,44 +174,12 @@ def run_batch(problem: Problem, plan: Plan, batch: Batch) -> Finished:
     )
 
 
-def lanes_at_start(
-    escape: Escape,
-    seed: UInt32[np.ndarray, " 2"],
-    names: Int[np.ndarray, " runs"],
-    each: int,
-    first_replica: int = 0,
-) -> Walkers[np.ndarray]:
-    """Walkers at the start of the escape at tick 0, `each` of every run."""
-    count = len(names) * each
-    start = np.asarray(jnp.asarray(escape.start))
-    replica = np.tile(np.arange(first_replica, first_replica + each, dtype=np.uint32), len(names))
-    none = np.zeros(count, np.uint32)
-    seeds = np.stack([_seed_of_run(seed, int(name)) for name in names], axis=1)
-    return Walkers(
-        np.repeat(start[:, None], count, axis=1),
-        none,
-        np.repeat(seeds, each, axis=1),
-        replica,
-        replica,
-        none,
-    )
-
-
-def _seed_of_run(seed: UInt32[np.ndarray, " 2"], name: int) -> UInt32[np.ndarray, " 2"]:
-    """Seed of the noise of one run: the same whoever computes it, and with whom."""
-    with jax.enable_x64(False):
-        words = threefry(
-            jnp.uint32(seed[0]), jnp.uint32(seed[1]), jnp.uint32(name), jnp.uint32(FIRST_PIECE)
-        )
-    return np.array([int(word) for word in words], dtype=np.uint32)
-
-
 def crossings(
     runner: Runner, plan: Plan, batch: Batch
 ) -> tuple[Float[np.ndarray, " runs"], Walkers[np.ndarray]]:
     """Upward crossings of the threshold per tick, and walkers that start at such crossings."""
     runs = len(batch.names)
-    lanes = lanes_at_start(runner.problem.escape, batch.seed, batch.names, LANES)
+    lanes = walkers_at(runner.origin, batch.seed, batch.names, LANES)
     if plan.burn_in:
         lanes, _ = runner.recur(lanes, plan.threshold, plan.burn_in)
     stretch = max(64, plan.burn_in // STRETCHES)
@@ -231,6 +197,13 @@ def crossings(
         total += counts[-1].sum(axis=1)
         if batch.stop.is_set():
             raise KeyboardInterrupt
+        if len(counts) >= STRETCHES and not total.any():
+            break
+    if not total.all():
+        raise NotConverged(
+            f"a run never crossed the threshold {plan.threshold:.4g} of the coordinate, which "
+            "jumps where the process dwells; give a coordinate that grows steadily"
+        )
     fluxes = total / ticks
     chosen = []
     for row, name in enumerate(batch.names):

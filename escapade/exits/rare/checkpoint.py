@@ -1,21 +1,23 @@
 """What a batch of runs keeps on disk: enough to go on after an interruption, bit for bit."""
 
+import dataclasses
 import hashlib
-import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
+from escapade.dynamics._base import halves
 from escapade.errors import InvalidArgument
 from escapade.exits.rare.branching import Generation, Pieces
-from escapade.exits.rare.walkers import Problem, Walkers
+from escapade.exits.rare.walkers import Problem, Walkers, noise_ahead, walkers_at
 
-FIELDS = ("theta", "tick", "seed", "replica", "parent", "switch")
+FIELDS = tuple(field.name for field in dataclasses.fields(Walkers))
 
 Saved = tuple[Float[np.ndarray, " runs"], Generation, int, Pieces | None]
 
@@ -112,15 +114,32 @@ def _walkers(data: dict[str, np.ndarray], prefix: str) -> Walkers[np.ndarray]:
 
 
 def _identity(problem: Problem, plan: Any, seed: int) -> str:
-    """Fingerprint of what decides the result: numbers, options and names of functions."""
-    digest = hashlib.sha256()
-    leaves, structure = jax.tree.flatten((problem, plan))
-    for leaf in leaves:
+    """Fingerprint of what decides the result: all numbers, and the program of one tick.
+
+    Functions are compared by what they compute, written out by JAX with all constants: names would
+    not tell two lambdas apart.
+    """
+    digest = hashlib.sha256(f"{seed} {plan}".encode())
+    for leaf in jax.tree.leaves(problem):
         if eqx.is_array(leaf) or isinstance(leaf, np.ndarray):
-            array = np.ascontiguousarray(leaf)
-            digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-        else:
-            digest.update(getattr(leaf, "__qualname__", repr(leaf)).encode())
-    options = {"seed": seed, "structure": len(leaves), "kind": str(type(structure))}
-    digest.update(json.dumps(options).encode())
+            _add(digest, leaf)
+
+    def tick(walker: Walkers[Array]) -> Any:
+        dynamics, landscape = problem.escape.dynamics, problem.escape.landscape
+        pair = noise_ahead(dynamics, landscape, walker, walker.tick[None] // 2)
+        even, _ = halves(jax.tree.map(lambda leaf: leaf[0], pair))
+        moved, _ = jax.vmap(problem.tick, in_axes=-1, out_axes=-1)(walker.theta, even)
+        return moved, jax.vmap(problem.progress, in_axes=-1)(moved)
+
+    nobody = np.zeros(2, np.uint32), np.zeros(1, np.int64)
+    program = jax.make_jaxpr(tick)(walkers_at(problem.escape.start, *nobody, 1))
+    # Addresses of objects differ from process to process.
+    digest.update(re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr)).encode())
+    for constant in program.consts:
+        _add(digest, constant)
     return digest.hexdigest()
+
+
+def _add(digest: Any, numbers: Any) -> None:
+    array = np.ascontiguousarray(numbers)
+    digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())

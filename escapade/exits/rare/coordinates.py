@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
@@ -91,6 +92,18 @@ def coordinate_of(escape: Escape, choice: str | Coordinate) -> tuple[Coordinate 
         found = LocalQuasipotential(escape.minimum, np.linalg.inv(covariance))
         return found, str(found)
     if callable(choice):
+        theta = jax.ShapeDtypeStruct((escape.landscape.dim,), jnp.float32)
+        try:
+            shape = jax.eval_shape(choice, theta).shape
+        except Exception as error:
+            raise InvalidArgument(
+                f"coordinate cannot be traced by JAX on {escape.landscape.dim} parameters "
+                f"({error}); write it with jax.numpy and return one number"
+            ) from error
+        if shape != ():
+            raise InvalidArgument(
+                f"coordinate returns an array of shape {shape}; it must return one number"
+            )
         named = type(choice).__str__ is not object.__str__ and isinstance(choice, eqx.Module)
         return choice, str(choice) if named else "a coordinate given"
     raise InvalidArgument(

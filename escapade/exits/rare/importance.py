@@ -15,7 +15,7 @@ from escapade.escape import Escape
 from escapade.exits.rare.batch import Batch, crossings
 from escapade.exits.rare.rare_exit import RareExit
 from escapade.exits.rare.runner import Runner
-from escapade.exits.rare.split import RUNS_TOGETHER, prepared, slowest_relaxation
+from escapade.exits.rare.split import RUNS_TOGETHER, depart, prepared, slowest_relaxation
 from escapade.exits.rare.walkers import Problem
 from escapade.minimum import neighbourhood
 from escapade.precision import context
@@ -85,10 +85,10 @@ def importance_sample(
 
     As in `split`, ``E[nu] = 1 / (flux * probability)``; but each excursion is run with its Gaussian
     noise tilted by the momentum of the nearest place on the paths, which makes the exit likely, and
-    counts with its likelihood ratio. Without bias whatever the paths; of small variance where
-    exits follow them. It wins where steps are large against the distance in which the
-    quasipotential changes by one, so that splitting branches too late; splitting wins where exits
-    take many ways, or the paths are not known.
+    counts with its likelihood ratio. Without bias whatever the paths, but of small variance only
+    where exits follow them: a way out that no path shows is missed. It wins where steps are large
+    against the distance in which the quasipotential changes by one, so that splitting branches too
+    late; splitting wins where exits take many ways, or the paths are not known.
 
     Args:
         escape: the problem, with Gaussian noise (`GaussianSGD`, `LangevinSGD`, `ContinuousSGD`).
@@ -138,6 +138,7 @@ def importance_sample(
             f"none of {runs * walkers} tilted walkers left the region, so the paths do not lead "
             "out of it; give minimum_steepness(escape) of the same escape, or use split"
         )
+    departure, early_ticks = depart(problem, words, runs, plan.burn_in, precision)
     share = np.concatenate(weights)
     flux = np.concatenate(fluxes) * per_step
     return RareExit(
@@ -148,8 +149,9 @@ def importance_sample(
         exit_points=np.concatenate(points),
         exit_weights=share / share.sum(),
         paths=(),
-        steps_used=ticks // per_step,
+        steps_used=(ticks + early_ticks) // per_step,
         burn_in=burn_in,
+        departure=departure,
         relaxation_time=slowest_relaxation(escape),
         method="importance sampling along the easiest paths",
         seconds=time.perf_counter() - began,

@@ -11,18 +11,38 @@ CONFIDENCE = 0.95
 LARGEST_ERROR = 0.2
 """Relative standard error above which a result warns that its interval may be too short."""
 
+LARGEST_SHARE = 0.25
+"""Share of one run in the exit rate from which a result warns."""
+
 HEAVY = 0.7
 """Pareto shape above which a mean of weights is not to be trusted."""
+
+
+class Departure(eqx.Module):
+    """What the burn-in does to walkers from the start and from the minimum, for each run.
+
+    Attributes:
+        early_mean: mean of the exit time from the start, cut at the burn-in, in steps.
+        survived: share of these walkers still inside then.
+        early_mean_origin: the same from the minimum.
+        survived_origin: likewise.
+    """
+
+    early_mean: Float[np.ndarray, " runs"]
+    survived: Float[np.ndarray, " runs"]
+    early_mean_origin: Float[np.ndarray, " runs"]
+    survived_origin: Float[np.ndarray, " runs"]
 
 
 class RareExit(eqx.Module):
     """Mean exit time estimated from flux and probability of excursions, in SGD steps.
 
     Each independent run estimates the exit rate, flux times probability, without bias; their
-    mean gives the estimate, their scatter its interval (Student's, 95 %, on the logarithm).
+    mean gives the estimate, their scatter its interval (Student's, 95 %, on the logarithm). From a
+    start away from the minimum, ``E = early_mean + survived * (time left to those who settle)``.
 
     Attributes:
-        rates: exit rate per step found by each run; zero where a run died out.
+        rates: exit rate per step found by each run, from the minimum; zero where a run died out.
         fluxes: crossings of the recurrence threshold per step, of each run.
         probabilities: chance that a crossing is followed by an exit before the return, of each run.
         threshold: level of the coordinate below which a walker has come back.
@@ -36,6 +56,7 @@ class RareExit(eqx.Module):
         seconds: wall time.
         weight_shape: shape k of the Pareto tail of importance weights (Vehtari et al., Journal of
             Machine Learning Research 25 (2024) 72); None for splitting.
+        departure: what the burn-in does to a start away from the minimum; None at the minimum.
     """
 
     rates: Float[np.ndarray, " runs"]
@@ -51,11 +72,34 @@ class RareExit(eqx.Module):
     method: str
     seconds: float
     weight_shape: float | None = None
+    departure: Departure | None = None
 
     @property
     def log_mean(self) -> float:
         """Natural logarithm of the mean exit time in steps."""
-        return float(-np.log(self.rates.mean()))
+        rate = self.rates.mean()
+        if self.departure is None:
+            return float(-np.log(rate))
+        early, survived, later, _ = self._from_start
+        return float(np.logaddexp(np.log(early), np.log(survived) + np.log(later)))
+
+    @property
+    def _from_start(self) -> tuple[float, float, float, float]:
+        """Early mean, share that stays, mean time left to those who do, and share of the origin."""
+        assert self.departure is not None
+        early, survived, early_origin, survived_origin = (
+            float(part.mean())
+            for part in (
+                self.departure.early_mean,
+                self.departure.survived,
+                self.departure.early_mean_origin,
+                self.departure.survived_origin,
+            )
+        )
+        # From the minimum, E = early_origin + survived_origin * later.
+        share = survived_origin or 1.0
+        later = max(1 / float(self.rates.mean()) - early_origin, 1.0) / share
+        return early, max(survived, 1e-300), later, share
 
     @property
     def mean(self) -> float:
@@ -66,12 +110,23 @@ class RareExit(eqx.Module):
     @property
     def relative_error(self) -> float:
         """Standard error of the mean, relative to it."""
-        return _relative_error(self.rates)
+        if self.departure is None:
+            return _relative_error(self.rates)
+        # First order in the deviation of each run from the average.
+        _, survived, later, share = self._from_start
+        runs, rate = self.departure, self.rates.mean()
+        change = (
+            runs.early_mean
+            + later * runs.survived
+            - survived / share * (runs.early_mean_origin + later * runs.survived_origin)
+            - survived / share * self.rates / rate**2
+        )
+        return float(change.std(ddof=1) / np.sqrt(len(self.rates)) / np.exp(self.log_mean))
 
     @property
     def interval(self) -> tuple[float, float]:
         """95 % confidence interval of the mean exit time in steps."""
-        low, high = _log_interval(self.log_mean, self.rates)
+        low, high = _log_interval(self.log_mean, self.relative_error, len(self.rates))
         with np.errstate(over="ignore"):
             return float(np.exp(low)), float(np.exp(high))
 
@@ -89,7 +144,14 @@ class RareExit(eqx.Module):
         if self.relative_error > LARGEST_ERROR:
             found.append(
                 f"the runs scatter: relative standard error {self.relative_error:.2g}; raise "
-                "walkers, give a better coordinate, or use importance_sample"
+                "walkers, give a better coordinate or, where the noise is Gaussian, use "
+                "importance_sample"
+            )
+        largest = float(self.rates.max() / self.rates.sum())
+        if largest > max(LARGEST_SHARE, 3 / len(self.rates)):
+            found.append(
+                f"one of {len(self.rates)} runs holds {100 * largest:.0f} % of the exit rate: the "
+                "runs are skewed, and the interval is too short; raise walkers"
             )
         if self.weight_shape is not None and self.weight_shape > HEAVY:
             found.append(
@@ -118,7 +180,7 @@ class RareExit(eqx.Module):
                 "exit_weights": ("exit", self.exit_weights),
             },
             attrs={
-                "title": "mean exit time by splitting",
+                "title": f"mean exit time by {self.method}",
                 "log_mean_exit_time": self.log_mean,
                 "mean_exit_time_interval_95": np.array([low, high]),
                 "steps_used": self.steps_used,
@@ -171,7 +233,9 @@ class RareProbability(eqx.Module):
     @property
     def interval(self) -> tuple[float, float]:
         """95 % confidence interval of the probability."""
-        low, high = _log_interval(np.log(self.probability), self.probabilities)
+        low, high = _log_interval(
+            np.log(self.probability), self.relative_error, len(self.probabilities)
+        )
         return float(np.exp(low)), float(min(np.exp(high), 1.0))
 
     def __str__(self) -> str:
@@ -187,8 +251,7 @@ def _relative_error(values: Float[np.ndarray, " runs"]) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values)) / values.mean())
 
 
-def _log_interval(log_center: float, values: Float[np.ndarray, " runs"]) -> tuple[float, float]:
-    """Interval of a logarithm, by the scatter of the values that were averaged."""
-    factor = student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    half = factor * _relative_error(values)
+def _log_interval(log_center: float, error: float, runs: int) -> tuple[float, float]:
+    """Interval of a logarithm with a standard error found from some runs."""
+    half = student_t.ppf((1 + CONFIDENCE) / 2, runs - 1) * error
     return log_center - half, log_center + half

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt32
 
-from escapade.errors import Diverged, NotConverged
+from escapade.errors import Diverged, InvalidArgument, NotConverged
 from escapade.exits.ensemble import MAX_TICKS, _pairs_per_block, _width
 from escapade.exits.rare.walkers import Crossings, Problem, Walkers, compiled, to_host
 from escapade.precision import place
@@ -30,6 +30,7 @@ class Runner:
     """
 
     def __init__(self, problem: Problem, walkers: int, max_ticks: int = MAX_TICKS):
+        self.origin = problem.origin
         self.problem = place(problem)
         self.width = max(_width(problem.escape, 8 * walkers), NARROWEST)
         self.max_ticks = max_ticks
@@ -88,6 +89,8 @@ class Runner:
             peak[chosen], log_weight[chosen] = top[used], ratio[used]
             if not np.isfinite(theta[:, chosen]).all():
                 raise diverged()
+            if np.isnan(peak[chosen]).any():
+                raise nan_coordinate()
             still = running[used]
             # Longer calls while most keep running, shorter ones while many stop.
             blocks = min(2 * blocks, MOST_BLOCKS) if still.mean() > 0.7 else FEWEST_BLOCKS
@@ -103,7 +106,7 @@ class Runner:
     def recur(
         self, lanes: Walkers[np.ndarray], threshold: float, ticks: int
     ) -> tuple[Walkers[np.ndarray], Crossings[np.ndarray]]:
-        """Run every lane for at least `ticks` ticks, from the start again after each exit.
+        """Run every lane for at least `ticks` ticks, from the origin again after each exit.
 
         Raises:
             Diverged: when a lane becomes NaN or infinite.
@@ -114,6 +117,7 @@ class Runner:
             self._recur(
                 self.problem,
                 lanes,
+                np.asarray(self.origin, lanes.theta.dtype),
                 jnp.asarray(threshold, lanes.theta.dtype),
                 np.uint32(blocks),
                 pairs,
@@ -143,6 +147,14 @@ def walkers_noise(
 ) -> tuple[UInt32[Any, "2 walkers"], Any, Any, Any]:
     """What decides the noise that walkers follow."""
     return walkers.seed, walkers.replica, walkers.parent, walkers.switch
+
+
+def nan_coordinate() -> InvalidArgument:
+    """The error of a coordinate that has no value somewhere."""
+    return InvalidArgument(
+        "coordinate is NaN at a point inside the region; give a function that has a value wherever "
+        "a walker can be"
+    )
 
 
 def diverged() -> Diverged:

@@ -13,11 +13,12 @@ from escapade.dynamics.streams import seed_words
 from escapade.errors import InvalidArgument, NotConverged
 from escapade.escape import Escape
 from escapade.exits.ensemble import MAX_TICKS, _whole
-from escapade.exits.rare.batch import Batch, Finished, Plan, lanes_at_start, run_batch
+from escapade.exits.rare.batch import Batch, Finished, Plan, run_batch
+from escapade.exits.rare.branching import FIRST_PIECE
 from escapade.exits.rare.coordinates import Coordinate, coordinate_of
-from escapade.exits.rare.rare_exit import RareExit, RareProbability
-from escapade.exits.rare.runner import Runner
-from escapade.exits.rare.walkers import Problem
+from escapade.exits.rare.rare_exit import Departure, RareExit, RareProbability
+from escapade.exits.rare.runner import Runner, nan_coordinate
+from escapade.exits.rare.walkers import Problem, walkers_at
 from escapade.landscape._base import positive_number
 from escapade.landscape.descent import jacobian
 from escapade.precision import PRECISIONS, context
@@ -42,6 +43,12 @@ UNKNOWN_BURN_IN = 2_000
 LARGEST_SPECTRUM = 512
 """Dimension above which the slowest relaxation time is not computed."""
 
+EARLY = 256
+"""Walkers of each run that show what the burn-in does to a start away from the minimum."""
+
+FREQUENT = 0.9
+"""Share that outlives the burn-in below which a start away from the minimum is simulated."""
+
 RECURRENT = 0.5
 """Share of the time that the process spends below the threshold."""
 
@@ -64,12 +71,13 @@ def split(
 ) -> RareExit:
     """Mean exit time by adaptive multilevel splitting, however long it is.
 
-    With the process started again after each exit, ``E[nu] = 1 / (flux * probability)`` exactly:
-    the flux of upward crossings of a threshold of the coordinate, per step, times the chance that
-    a crossing is followed by an exit before the return below it. A direct run gives the flux and
-    the crossings; splitting between the threshold and the boundary gives the probability without
-    bias. The threshold is the median of the coordinate. Everything is done `runs` times over,
-    independently; their scatter is the interval.
+    With the process started again at the minimum after each exit, ``E[nu] = 1 / (flux *
+    probability)``: the flux of upward crossings of a threshold of the coordinate, per step, times
+    the chance that a crossing is followed by an exit before the return below it. A direct run gives
+    the flux and the crossings; splitting between the threshold and the boundary gives the
+    probability without bias. The threshold is the median of the coordinate. From another start, the
+    burn-in is simulated as well: who leaves in it counts with its own time. Everything is done
+    `runs` times over, independently; their scatter is the interval.
 
     The coordinate decides the cost, never the expectation: "level" (the region's), "quasipotential"
     (of the quadratic theory at the minimum), or any JAX function of theta that grows on the way
@@ -104,6 +112,7 @@ def split(
     per_step = escape.dynamics.ticks_per_step
     done = _run_all(problem, plan, words, runs, precision, workers, checkpoint, progress)
     probabilities, points, weights, kept, ticks = _together(done, plan, paths)
+    departure, early_ticks = depart(problem, words, runs, plan.burn_in, precision)
     fluxes = np.concatenate([part.fluxes for part in done]) * per_step
     return RareExit(
         rates=fluxes * probabilities,
@@ -113,8 +122,9 @@ def split(
         exit_points=points,
         exit_weights=weights,
         paths=kept,
-        steps_used=(ticks + pilot_ticks) // per_step,
+        steps_used=(ticks + pilot_ticks + early_ticks) // per_step,
         burn_in=burn_in,
+        departure=departure,
         relaxation_time=slowest_relaxation(escape),
         method=f"splitting along {plan.coordinate}",
         seconds=time.perf_counter() - began,
@@ -255,18 +265,55 @@ def slowest_relaxation(escape: Escape) -> float | None:
 def _threshold(
     problem: Problem, words: np.ndarray, burn_in: int, precision: str
 ) -> tuple[float, int]:
-    """Median of the coordinate where the process dwells, not below the start's."""
+    """Median of the coordinate where the process dwells, above that of the origin."""
     with context(precision):
         runner = Runner(problem, PILOT_LANES)
-        lanes = lanes_at_start(problem.escape, words, np.array([PILOT]), PILOT_LANES)
-        start = runner.recur(lanes, np.inf, 0)[1].last[0]
+        lanes = walkers_at(runner.origin, words, np.array([PILOT]), PILOT_LANES)
+        lowest = runner.recur(lanes, np.inf, 0)[1].last[0]
         seen = []
         for _ in range(4):
             lanes, crossings = runner.recur(lanes, np.inf, max(burn_in // 2, 64))
             seen.append(crossings.last)
-        dwelling = np.quantile(np.concatenate(seen[2:]), RECURRENT)
-        threshold = max(float(dwelling), float(np.nextafter(start, np.float32(np.inf))))
-        return threshold, runner.ticks
+        values = np.concatenate(seen[2:])
+        if np.isnan(values).any():
+            raise nan_coordinate()
+        above = values[values > lowest]
+        if not above.size:
+            raise NotConverged(
+                "the coordinate is nowhere larger than at the minimum after the burn-in: it is "
+                "constant where the process dwells, or there is no noise; give a coordinate that "
+                "grows at once"
+            )
+        return max(float(np.quantile(values, RECURRENT)), float(above.min())), runner.ticks
+
+
+def depart(
+    problem: Problem, words: np.ndarray, runs: int, burn_in: int, precision: str
+) -> tuple[Departure | None, int]:
+    """What happens in the burn-in from the start and from the origin, and the ticks it takes.
+
+    None where the two are one point.
+    """
+    start, origin = problem.escape.start, problem.origin
+    if np.array_equal(start, origin) or burn_in == 0:
+        return None, 0
+    per_step = problem.escape.dynamics.ticks_per_step
+    with context(precision):
+        runner = Runner(problem, runs * EARLY)
+
+        def early(
+            point: np.ndarray, first_replica: int, last_tick: int | None
+        ) -> tuple[np.ndarray, np.ndarray]:
+            walkers = walkers_at(point, words, np.arange(runs), EARLY, first_replica)
+            stopped, peak, _ = runner.until(walkers, -np.inf, np.inf, last_tick)
+            steps = stopped.tick.reshape(runs, EARLY) / per_step
+            return steps.mean(axis=1), np.isfinite(peak).reshape(runs, EARLY).mean(axis=1)
+
+        from_origin = early(origin, FIRST_PIECE // 4, burn_in)
+        # Where exits are frequent, nobody is worth splitting: each walker runs to its own.
+        frequent = from_origin[1].mean() < FREQUENT
+        from_start = early(start, FIRST_PIECE // 2, None if frequent else burn_in)
+    return Departure(*from_start, *from_origin), runner.ticks
 
 
 def _run_all(

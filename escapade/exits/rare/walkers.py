@@ -28,6 +28,10 @@ RESERVOIR = 3
 """Purpose of the words that choose which crossing of a lane is kept; dynamics use 0 to 2."""
 
 
+RUNS = 1 << 16
+"""Second word of the counter that gives a run its seed."""
+
+
 class Walkers(eqx.Module, Generic[AnyArray]):
     """States of walkers and the noise that each follows; the walker is the last axis.
 
@@ -61,6 +65,16 @@ class Problem(eqx.Module):
     tilt: Callable[[Float[Array, " dim"]], Float[Array, " dim"]] | None = None
 
     @property
+    def origin(self) -> Float[Any, " dim"]:
+        """Where a recurrent process goes on after an exit: the minimum, if the region holds it.
+
+        From there it settles before it leaves, which it may not do from the start.
+        """
+        escape = self.escape
+        within = bool(escape.region.level(np.asarray(escape.minimum)) < 0)
+        return escape.minimum if within else escape.start
+
+    @property
     def ticks_drawn_together(self) -> int:
         """Ticks whose noise is known as soon as that of the first is."""
         return self.escape.dynamics.ticks_drawn_together(self.escape.landscape)
@@ -90,6 +104,35 @@ class Problem(eqx.Module):
         shift = jnp.sqrt(dynamics.batch_size / dynamics.ticks_per_step) * along
         moved = dynamics.tick(landscape, theta, normals + shift)
         return moved, -(shift @ normals) - 0.5 * shift @ shift
+
+
+def walkers_at(
+    point: Float[np.ndarray, " dim"],
+    seed: UInt32[np.ndarray, " 2"],
+    names: Int[np.ndarray, " runs"],
+    each: int,
+    first_replica: int = 0,
+) -> Walkers[np.ndarray]:
+    """Walkers at one point at tick 0, `each` of every run, in the current precision."""
+    count = len(names) * each
+    theta = np.asarray(jnp.asarray(point))
+    replica = np.tile(np.arange(first_replica, first_replica + each, dtype=np.uint32), len(names))
+    none = np.zeros(count, np.uint32)
+    seeds = np.stack([_seed_of_run(seed, int(name)) for name in names], axis=1)
+    return Walkers(
+        np.repeat(theta[:, None], count, axis=1),
+        none,
+        np.repeat(seeds, each, axis=1),
+        replica,
+        replica,
+        none,
+    )
+
+
+def _seed_of_run(seed: UInt32[np.ndarray, " 2"], name: int) -> UInt32[np.ndarray, " 2"]:
+    """Seed of the noise of one run: the same whoever computes it, and with whom."""
+    words = threefry(*(jnp.uint32(word) for word in (*seed, name, RUNS)))
+    return np.array([int(word) for word in words], dtype=np.uint32)
 
 
 def noise_ahead(
@@ -192,18 +235,19 @@ class Crossings(eqx.Module, Generic[AnyArray]):
 def _recur(
     problem: Problem,
     lanes: Walkers[Array],
+    origin: Float[Array, " dim"],
     threshold: Float[Array, ""],
     blocks: UInt32[Array, ""],
     pairs: int,
 ) -> tuple[Walkers[Array], Crossings[Array]]:
-    """Run every lane for ``2 * pairs * blocks`` ticks, back at the start after each exit.
+    """Run every lane for ``2 * pairs * blocks`` ticks, back at the origin after each exit.
 
     An exit in the middle of an epoch says much about what is left of it, so that the next life
     begins with the next epoch.
     """
     landscape, dynamics = problem.escape.landscape, problem.escape.dynamics
     measure = jax.vmap(problem.progress, in_axes=-1)
-    origin = jnp.asarray(problem.escape.start, lanes.theta.dtype)[:, None]
+    origin = jnp.asarray(origin, lanes.theta.dtype)[:, None]
 
     together = jnp.uint32(problem.ticks_drawn_together)
 
@@ -224,7 +268,7 @@ def _recur(
         kept_tick = jnp.where(chosen, now + 1, kept_tick)
         left = alive & ~within & ~jnp.isnan(moved)
         theta = jnp.where(left, origin, jnp.where(alive, ahead, theta))
-        value = jnp.where(left, at_start, jnp.where(alive, moved, value))
+        value = jnp.where(left, at_origin, jnp.where(alive, moved, value))
         birth = jnp.where(left, (now + together) // together * together, birth)
         return theta, value, kept, kept_tick, count, lived + alive, birth
 
@@ -234,7 +278,7 @@ def _recur(
         return move(move(state, 2 * pair, even), 2 * pair + 1, odd), None
 
     first_pair = lanes.tick // 2
-    at_start = measure(origin)[0][0]
+    at_origin = measure(origin)[0][0]
 
     def block(done: Array, state: Any) -> Any:
         ahead = first_pair + (done * pairs + jnp.arange(pairs, dtype=jnp.uint32))[:, None]

@@ -312,3 +312,76 @@ def test_results_are_labelled():
     assert "95 % interval" in str(found)
     by_step = esc.exit_probability(line(), 30, walkers=64, runs=8)
     assert "within 30 steps" in str(by_step)
+
+
+def test_a_start_from_which_many_leave_at_once():
+    """Quick exits and late ones, each with its own share: a drift that is no gradient."""
+
+    def shear(theta):
+        return jnp.stack([-theta[0] + 4 * theta[1], -theta[1]])
+
+    escape = esc.Escape(
+        esc.landscapes.Drift(shear, 2, minima=[[0.0, 0.0]]),
+        esc.GaussianSGD(0.2, 4.0, ISOTROPIC),
+        esc.HalfSpace([1.0, 0.0], 2.0),
+        start=[0.0, 1.3],
+        minimum=[0.0, 0.0],
+    )
+    found, exact = esc.split(escape, key=1, walkers=2048), esc.solve(escape)
+    assert 0.05 < found.departure.survived.mean() < 0.6
+    assert found.relative_error < 0.2
+    assert abs(errors_off(found, exact.log_mean)) < 3
+
+
+@pytest.mark.parametrize("batch_size", [0.5, 15.0])
+def test_a_start_near_the_boundary(batch_size):
+    escape = esc.Escape(
+        esc.landscapes.Quadratic([1.0]),
+        esc.GaussianSGD(0.1, batch_size, ISOTROPIC),
+        esc.Ball(0.3),
+        start=[0.27],
+    )
+    found, exact = esc.split(escape, key=1), esc.solve(escape)
+    assert found.relative_error < 0.1
+    assert abs(errors_off(found, exact.log_mean)) < 3
+    assert exact.mean < 0.98 * esc.solve(escape, start=[0.0]).mean
+
+
+@pytest.mark.parametrize(
+    ("coordinate", "error", "message"),
+    [
+        (lambda theta: 0 * theta[0], NotConverged, "nowhere larger"),
+        (lambda theta: theta, InvalidArgument, "shape"),
+        (lambda theta: jnp.log(theta[0]), InvalidArgument, "NaN"),
+        (lambda theta: float(theta[0]), InvalidArgument, "traced"),
+    ],
+    ids=["constant", "vector", "nan", "no jax"],
+)
+def test_coordinates_that_are_none(coordinate, error, message):
+    with pytest.raises(error, match=message):
+        esc.split(line(), walkers=16, runs=2, coordinate=coordinate)
+
+
+def test_a_coordinate_of_steps():
+    """Zero on most of the region: the threshold is its first step."""
+    found = esc.split(
+        line(batch_size=2.0), key=3, coordinate=lambda theta: jnp.floor(10 * jnp.abs(theta[0]))
+    )
+    exact = esc.solve(line(batch_size=2.0))
+    assert found.relative_error < 0.05
+    assert abs(errors_off(found, exact.log_mean)) < 3
+
+
+def test_checkpoints_tell_functions_apart(tmp_path):
+    """Two lambdas of one name, with another number inside."""
+    for radius in (0.2, 0.3):
+        escape = esc.Escape(
+            esc.landscapes.Quadratic([1.0]),
+            esc.GaussianSGD(0.1, 10.0, ISOTROPIC),
+            esc.Where(lambda theta, radius=radius: jnp.abs(theta[0]) < radius),
+        )
+        if radius == 0.2:
+            esc.exit_probability(escape, 30, walkers=64, runs=2, checkpoint=tmp_path)
+        else:
+            with pytest.raises(InvalidArgument, match="another calculation"):
+                esc.exit_probability(escape, 30, walkers=64, runs=2, checkpoint=tmp_path)
