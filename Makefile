@@ -15,10 +15,10 @@ study-full: .venv/.study
 	$(BIN)/escapade study $(STUDY)
 
 test: .venv/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: .venv/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 check: .venv/.test
 	$(BIN)/ruff check .

@@ -12,8 +12,8 @@ from escapade.exits.ensemble import MAX_TICKS, _pairs_per_block, _width
 from escapade.exits.rare.walkers import Crossings, Problem, Walkers, compiled, to_host
 from escapade.precision import place
 
-NARROWER = 8
-"""Factor between the lane widths that are compiled."""
+NARROWER = 16
+"""Factor between the two lane widths that are compiled: for most walkers, and for the last ones."""
 
 NARROWEST = 16
 
@@ -129,10 +129,8 @@ class Runner:
         return lanes, seen
 
     def _width_for(self, walkers: int) -> int:
-        width = self.width
-        while width // NARROWER >= max(walkers, NARROWEST):
-            width //= NARROWER
-        return width
+        narrow = max(self.width // NARROWER, NARROWEST)
+        return narrow if walkers <= narrow else self.width
 
     def _pairs(self, width: int) -> int:
         """Pairs of ticks in a block: few, as excursions are short."""

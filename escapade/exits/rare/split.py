@@ -13,7 +13,7 @@ from escapade.dynamics.streams import seed_words
 from escapade.errors import InvalidArgument, NotConverged
 from escapade.escape import Escape
 from escapade.exits.ensemble import MAX_TICKS, _whole
-from escapade.exits.rare.batch import Batch, Finished, Plan, run_batch
+from escapade.exits.rare.batch import LANES, Batch, Finished, Plan, run_batch
 from escapade.exits.rare.branching import FIRST_PIECE
 from escapade.exits.rare.coordinates import Coordinate, coordinate_of
 from escapade.exits.rare.rare_exit import Departure, RareExit, RareProbability
@@ -26,10 +26,14 @@ from escapade.precision import PRECISIONS, context
 RUNS_TOGETHER = 8
 """Runs that share one loop: the unit of saving and of parallel work."""
 
+FEWEST_TOGETHER = 2048
+"""Walkers of all the runs that share a loop, at least, where there are as many."""
+
 PILOT = 2**16 - 1
 """Number of the run that sets the threshold."""
 
-PILOT_LANES = 128
+PILOT_LANES = RUNS_TOGETHER * LANES
+"""As many as a batch has, so that both run one compiled loop."""
 
 RELAXATIONS = 6
 """Default burn-in, in relaxation times of the slowest direction."""
@@ -329,9 +333,11 @@ def _run_all(
     """All batches of runs, in order."""
     workers = _whole(workers, "workers", 1, 4096)
     stop = threading.Event()
+    # Few walkers would leave the loop idle.
+    together = int(np.clip(FEWEST_TOGETHER // plan.walkers, RUNS_TOGETHER, 32 * RUNS_TOGETHER))
     batches = [
-        Batch(np.arange(first, min(first + RUNS_TOGETHER, runs)), words, checkpoint, stop)
-        for first in range(0, runs, RUNS_TOGETHER)
+        Batch(np.arange(first, min(first + together, runs)), words, checkpoint, stop)
+        for first in range(0, runs, together)
     ]
 
     def one(batch: Batch) -> Finished:

@@ -20,17 +20,25 @@ def staircase(theta):
     return (theta[0] // 1.5) * 1.5
 
 
-@pytest.mark.parametrize("coordinate", ["level", staircase], ids=["continuous", "ties"])
-@pytest.mark.parametrize("walkers", [4, 20])
+@pytest.mark.parametrize(
+    ("coordinate", "walkers"),
+    [
+        (staircase, 4),
+        ("level", 20),
+        pytest.param("level", 4, marks=pytest.mark.slow),
+        pytest.param(staircase, 20, marks=pytest.mark.slow),
+    ],
+    ids=["ties, 4", "continuous, 20", "continuous, 4", "ties, 20"],
+)
 def test_unbiased_with_few_walkers(coordinate, walkers):
     """The mean over runs of ten walkers, against the exact chain; runs that die out count."""
     escape = walk(8.0)
     exact = esc.solve(escape).exit_probability(20)
     found = esc.exit_probability(
-        escape, 20, key=11, runs=4000, walkers=walkers, coordinate=coordinate
+        escape, 20, key=11, runs=2000, walkers=walkers, coordinate=coordinate
     )
     assert abs(found.probability - exact) < 3.5 * found.relative_error * found.probability
-    assert found.relative_error < 0.1
+    assert found.relative_error < 0.15
     if walkers == 4:
         assert (found.probabilities == 0).any()
 

@@ -25,7 +25,7 @@ def test_beyond_a_million_trillion_steps(oracle):
     assert low < oracle("S06")["value"] < high
 
 
-@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("continuous", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_over_a_saddle(continuous):
     dynamics = esc.GaussianSGD(0.1, 5.0, ISOTROPIC)
     if continuous:
@@ -65,7 +65,6 @@ def test_dense_noise_in_two_dimensions():
     spread = np.hypot(found.relative_error, split.relative_error)
     assert spread < 0.15
     assert abs(found.log_mean - split.log_mean) < 3 * spread
-    assert found.relative_error < split.relative_error
 
 
 def test_ways_that_the_paths_do_not_show():

@@ -39,7 +39,7 @@ def test_two_dimensions(oracle):
         esc.Ball(1.0),
     )
     found = esc.split(escape, key=1)
-    assert found.relative_error < 0.02
+    assert found.relative_error < 0.03
     assert abs(errors_off(found, np.log(oracle("M08")["value"]))) < 3
 
 
@@ -57,6 +57,7 @@ def test_a_trillion_steps(region):
     assert found.steps_used < 1e-4 * exact.mean
 
 
+@pytest.mark.slow
 def test_diffusion_in_ten_dimensions():
     """The radius of an Ornstein-Uhlenbeck process; the scheme itself is off by less than 1 %."""
     escape = esc.Escape(
@@ -71,7 +72,11 @@ def test_diffusion_in_ten_dimensions():
 
 @pytest.mark.parametrize(
     ("sampling", "radius"),
-    [("with_replacement", 0.35), ("without_replacement", 0.32), ("shuffled_epochs", 0.2)],
+    [
+        ("with_replacement", 0.35),
+        pytest.param("without_replacement", 0.32, marks=pytest.mark.slow),
+        ("shuffled_epochs", 0.2),
+    ],
 )
 def test_minibatches(sampling, radius):
     """Real minibatches, whole epochs of memory included, against direct simulation."""
@@ -149,13 +154,13 @@ def test_examples_of_other_packages(noise_scale, target, steps, exact, uncertain
 
 
 def test_the_same_whoever_computes_it():
-    one = esc.split(line(), key=7, walkers=64, runs=12)
-    two = esc.split(line(), key=7, walkers=64, runs=12, workers=2)
+    one = esc.split(line(), key=7, walkers=256, runs=12)
+    two = esc.split(line(), key=7, walkers=256, runs=12, workers=2)
     np.testing.assert_array_equal(one.rates, two.rates)
     np.testing.assert_array_equal(one.exit_points, two.exit_points)
-    fewer = esc.split(line(), key=7, walkers=64, runs=8)
+    fewer = esc.split(line(), key=7, walkers=256, runs=8)
     np.testing.assert_array_equal(fewer.rates, one.rates[:8])
-    other = esc.split(line(), key=8, walkers=64, runs=8)
+    other = esc.split(line(), key=8, walkers=256, runs=8)
     assert not np.isin(other.rates, one.rates).any()
 
 
@@ -199,7 +204,7 @@ def test_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 def test_progress_and_threads():
     seen, threads = [], threading.active_count()
-    esc.split(line(), walkers=32, runs=12, progress=lambda done, runs: seen.append((done, runs)))
+    esc.split(line(), walkers=256, runs=12, progress=lambda done, runs: seen.append((done, runs)))
     assert seen == [(8, 12), (12, 12)]
     assert threading.active_count() == threads
 
@@ -248,9 +253,14 @@ def test_walkers_that_never_come_back():
 
 
 def test_a_coordinate_that_leads_nowhere():
+    """It stops growing on the way: all walkers are tied, far from the exit."""
     escape = line(batch_size=40.0)
+
+    def stuck(theta):
+        return jnp.minimum(jnp.abs(theta[0]), 0.12)
+
     with pytest.raises(NotConverged, match="died out"):
-        esc.split(escape, walkers=16, runs=2, coordinate=lambda theta: -jnp.abs(theta[0]))
+        esc.split(escape, walkers=16, runs=2, coordinate=stuck)
 
 
 def test_slow_directions_are_named():
@@ -272,7 +282,7 @@ def test_divergence_is_reported():
     landscape = esc.landscapes.Function(loss, 1, minima=[[0.0]])
     escape = esc.Escape(landscape, esc.GaussianSGD(0.5, 1.0, ISOTROPIC), esc.Ball(4.0))
     with pytest.raises(Diverged, match="learning rate"):
-        esc.split(escape, walkers=16, runs=2)
+        esc.split(escape, walkers=512, runs=2)
 
 
 @pytest.mark.parametrize(
