@@ -13,7 +13,7 @@ from escapade.dynamics.streams import seed_words
 from escapade.errors import InvalidArgument, NotConverged
 from escapade.escape import Escape
 from escapade.exits.ensemble import MAX_TICKS, _whole
-from escapade.exits.rare.batch import LANES, Batch, Finished, Plan, run_batch
+from escapade.exits.rare.batch import Batch, Finished, Plan, run_batch
 from escapade.exits.rare.branching import FIRST_PIECE
 from escapade.exits.rare.coordinates import Coordinate, coordinate_of
 from escapade.exits.rare.rare_exit import Departure, RareExit, RareProbability
@@ -32,8 +32,7 @@ FEWEST_TOGETHER = 2048
 PILOT = 2**16 - 1
 """Number of the run that sets the threshold."""
 
-PILOT_LANES = RUNS_TOGETHER * LANES
-"""As many as a batch has, so that both run one compiled loop."""
+PILOT_LANES = 128
 
 RELAXATIONS = 6
 """Default burn-in, in relaxation times of the slowest direction."""
