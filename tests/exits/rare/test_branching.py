@@ -72,7 +72,7 @@ def test_intervals_hold_what_they_promise(problem):
     escape = problem()
     exact = esc.solve(escape)
     assert exact.mean > 1e4
-    found = esc.split(escape, key=21, runs=400 * 16, walkers=256, workers=2)
+    found = esc.split(escape, key=21, runs=400 * 16, walkers=1024, workers=2)
     parts = [
         eqx.tree_at(lambda whole: whole.rates, found, rates)
         for rates in found.rates.reshape(400, 16)
