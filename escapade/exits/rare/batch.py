@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import equinox as eqx
@@ -63,20 +64,11 @@ class Plan(eqx.Module):
 
     def recurrent(self, threshold: float, burn_in: int) -> "Plan":
         """Excursions above a threshold."""
-        return Plan(
-            self.walkers, self.kill, self.paths, self.max_ticks, self.coordinate, threshold, burn_in
-        )
+        return replace(self, threshold=threshold, burn_in=burn_in)
 
     def until(self, last_tick: int) -> "Plan":
         """Paths of a given length from the start."""
-        return Plan(
-            self.walkers,
-            self.kill,
-            self.paths,
-            self.max_ticks,
-            self.coordinate,
-            last_tick=last_tick,
-        )
+        return replace(self, last_tick=last_tick)
 
 
 class Batch(eqx.Module):

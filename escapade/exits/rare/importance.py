@@ -15,7 +15,7 @@ from escapade.escape import Escape
 from escapade.exits.rare.batch import Batch, crossings
 from escapade.exits.rare.rare_exit import RareExit
 from escapade.exits.rare.runner import Runner
-from escapade.exits.rare.split import RUNS_TOGETHER, depart, prepared, slowest_relaxation
+from escapade.exits.rare.split import RUNS_TOGETHER, depart, prepared
 from escapade.exits.rare.walkers import Problem
 from escapade.minimum import neighbourhood
 from escapade.precision import context
@@ -107,7 +107,7 @@ def importance_sample(
         NotConverged: when no walker left.
     """
     began = time.perf_counter()
-    plan, problem, words, pilot_ticks, burn_in = prepared(
+    plan, problem, words, pilot_ticks, burn_in, relaxation = prepared(
         escape, key, runs, walkers, "level", 0.5, 0, precision, max_steps, burn_in
     )
     if not isinstance(escape.dynamics, AbstractGaussianDynamics):
@@ -152,7 +152,7 @@ def importance_sample(
         steps_used=(ticks + early_ticks) // per_step,
         burn_in=burn_in,
         departure=departure,
-        relaxation_time=slowest_relaxation(escape),
+        relaxation_time=relaxation,
         method="importance sampling along the easiest paths",
         seconds=time.perf_counter() - began,
         weight_shape=pareto_shape(share),

@@ -109,7 +109,7 @@ def split(
         NotConverged: when every run died out, or an excursion does not end.
     """
     began = time.perf_counter()
-    plan, problem, words, pilot_ticks, burn_in = prepared(
+    plan, problem, words, pilot_ticks, burn_in, relaxation = prepared(
         escape, key, runs, walkers, coordinate, kill, paths, precision, max_steps, burn_in
     )
     per_step = escape.dynamics.ticks_per_step
@@ -128,7 +128,7 @@ def split(
         steps_used=(ticks + pilot_ticks + early_ticks) // per_step,
         burn_in=burn_in,
         departure=departure,
-        relaxation_time=slowest_relaxation(escape),
+        relaxation_time=relaxation,
         method=f"splitting along {plan.coordinate}",
         seconds=time.perf_counter() - began,
     )
@@ -235,19 +235,21 @@ def prepared(
     precision: str,
     max_steps: int,
     burn_in: int | None,
-) -> tuple[Plan, Problem, np.ndarray, int, int]:
-    """Plan of excursions, problem, seed, ticks used to find the threshold, and burn-in in steps."""
+) -> tuple[Plan, Problem, np.ndarray, int, int, float | None]:
+    """Plan, problem, seed, ticks of the pilot, burn-in and slowest relaxation in steps."""
     plan, problem, words = _plan(
         escape, key, runs, walkers, coordinate, kill, paths, precision, max_steps
     )
     per_step = escape.dynamics.ticks_per_step
+    relaxation = slowest_relaxation(escape)
     if burn_in is None:
-        relaxation, burn_in = slowest_relaxation(escape), UNKNOWN_BURN_IN
+        burn_in = UNKNOWN_BURN_IN
         if relaxation is not None:
             burn_in = int(min(np.ceil(RELAXATIONS * relaxation), MOST_BURN_IN))
     burn_in = _whole(burn_in, "burn_in", 0, MAX_TICKS // (4 * per_step))
     threshold, ticks = _threshold(problem, words, burn_in * per_step, precision)
-    return plan.recurrent(threshold, burn_in * per_step), problem, words, ticks, burn_in
+    plan = plan.recurrent(threshold, burn_in * per_step)
+    return plan, problem, words, ticks, burn_in, relaxation
 
 
 def slowest_relaxation(escape: Escape) -> float | None:
