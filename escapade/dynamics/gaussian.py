@@ -9,7 +9,7 @@ from jaxtyping import Array, Complex, Float, UInt32
 from escapade.dynamics._base import AbstractDynamics, require_noise
 from escapade.dynamics.streams import Stream
 from escapade.errors import InvalidArgument
-from escapade.landscape import AbstractLandscape, Empirical
+from escapade.landscape import AbstractEmpirical, AbstractLandscape
 from escapade.landscape._base import positive_number
 from escapade.noise import AbstractNoise, Isotropic
 
@@ -30,7 +30,7 @@ class AbstractGaussianDynamics(AbstractDynamics):
 
     def examples_per_tick(self, landscape: AbstractLandscape) -> int:
         """All of them: the gradient is the full one."""
-        return landscape.examples if isinstance(landscape, Empirical) else 0
+        return landscape.examples if isinstance(landscape, AbstractEmpirical) else 0
 
     def pairs_per_draw(self, landscape: AbstractLandscape) -> int:
         """A few: normals are cheap one by one."""

@@ -6,9 +6,10 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from escapade.dynamics._base import AbstractDynamics
 from escapade.dynamics.streams import Stream
-from escapade.errors import InvalidArgument, Unsupported
-from escapade.landscape import AbstractLandscape, Empirical
+from escapade.errors import InvalidArgument
+from escapade.landscape import AbstractEmpirical, AbstractLandscape
 from escapade.landscape._base import positive_number
+from escapade.landscape.examples import over_examples
 from escapade.noise import Empirical as EmpiricalNoise
 
 SAMPLINGS = ("with_replacement", "without_replacement", "shuffled_epochs")
@@ -149,10 +150,5 @@ class MinibatchSGD(AbstractDynamics):
         return f"minibatch SGD ({self.sampling.replace('_', ' ')})"
 
 
-def _over_examples(landscape: AbstractLandscape) -> Empirical:
-    if not isinstance(landscape, Empirical):
-        raise Unsupported(
-            f"MinibatchSGD needs a loss over examples but the landscape is "
-            f"{type(landscape).__name__}; use landscapes.Empirical, or GaussianSGD"
-        )
-    return landscape
+def _over_examples(landscape: AbstractLandscape) -> AbstractEmpirical:
+    return over_examples(landscape, "MinibatchSGD", "GaussianSGD")

@@ -13,7 +13,7 @@ from escapade.errors import InvalidArgument
 from escapade.escape import Escape
 from escapade.exits.lanes import Lanes, advance_on
 from escapade.exits.sample import ExitSample
-from escapade.landscape import Empirical
+from escapade.landscape import AbstractEmpirical
 from escapade.landscape._base import as_numbers
 from escapade.precision import PRECISIONS, context, place
 
@@ -245,7 +245,7 @@ def _width(escape: Escape, replicas: int) -> int:
     """Lanes so that what one tick touches fits the fast cache, but few enough to be refilled."""
     landscape = escape.landscape
     touched = landscape.dim
-    if isinstance(landscape, Empirical):
+    if isinstance(landscape, AbstractEmpirical):
         touched += escape.dynamics.examples_per_tick(landscape) * landscape.example_size
     fitting = _power_of_two(max(_LANE_NUMBERS // touched, 8))
     # With N replicas on W lanes the last exits cost about W (log W) / N of the whole.

@@ -3,6 +3,7 @@
 from escapade.landscape._base import AbstractLandscape, AbstractLoss
 from escapade.landscape.analytic import DoubleWell, MuellerBrown, StyblinskiTang
 from escapade.landscape.empirical import Empirical
+from escapade.landscape.examples import AbstractEmpirical, AbstractExpansion
 from escapade.landscape.function import Drift, Function, MaierStein
 from escapade.landscape.networks import (
     MLP,
@@ -16,6 +17,8 @@ from escapade.landscape.valleys import AsymmetricValleys
 
 __all__ = [
     "MLP",
+    "AbstractEmpirical",
+    "AbstractExpansion",
     "AbstractLandscape",
     "AbstractLoss",
     "AsymmetricValleys",

@@ -7,14 +7,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument
-from escapade.landscape._base import AbstractLoss, as_numbers, as_points, positive_number
+from escapade.landscape._base import as_numbers, as_points, positive_number
+from escapade.landscape.examples import AbstractEmpirical, AbstractExpansion, Indices
+from escapade.landscape.expansion import Expansion
 from escapade.precision import AnyArray, host_or_traced
-
-Indices = Int[Array | np.ndarray, " batch"]
 
 
 class _Fixed:
@@ -28,7 +28,7 @@ class _Fixed:
         self.tree = tree
 
 
-class Empirical(AbstractLoss):
+class Empirical(AbstractEmpirical):
     """``L(theta) = mean_i example_loss(parameters(theta), data_i) + weight_decay |theta|^2 / 2``.
 
     `parameters` is any pytree (an Equinox module included); its floating-point arrays, in the
@@ -178,6 +178,16 @@ class Empirical(AbstractLoss):
     def example_gradients(self, theta: Float[AnyArray, " dim"]) -> Float[AnyArray, "examples dim"]:
         """Gradient of every example's loss: the points whose covariance is the gradient noise."""
         return host_or_traced(_example_gradients, theta, self)
+
+    def expand(
+        self,
+        theta: Float[np.ndarray, " dim"],
+        *,
+        precision: str = "float64",
+        memory: float | None = None,
+    ) -> AbstractExpansion:
+        """The loss around one point, matrix-free; see `AbstractEmpirical.expand`."""
+        return Expansion(self, theta, precision, memory)
 
     def _loss(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
         return jnp.mean(self.example_losses(theta))

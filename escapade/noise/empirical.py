@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from escapade.errors import Unsupported
-from escapade.landscape import AbstractLandscape
-from escapade.landscape import Empirical as EmpiricalLandscape
+from escapade.landscape import AbstractEmpirical, AbstractLandscape
+from escapade.landscape.examples import over_examples
 from escapade.noise._base import AbstractNoise
 
 
@@ -51,11 +50,7 @@ class Empirical(AbstractNoise):
         return self
 
 
-def _over_examples(landscape: AbstractLandscape) -> EmpiricalLandscape:
-    if not isinstance(landscape, EmpiricalLandscape):
-        raise Unsupported(
-            f"noise.Empirical needs a loss over examples but the landscape is "
-            f"{type(landscape).__name__}; use landscapes.Empirical, or noise.Isotropic, "
-            "Constant, HessianProportional or Function"
-        )
-    return landscape
+def _over_examples(landscape: AbstractLandscape) -> AbstractEmpirical:
+    return over_examples(
+        landscape, "noise.Empirical", "noise.Isotropic, Constant, HessianProportional or Function"
+    )

@@ -27,7 +27,7 @@ from escapade.dynamics import MinibatchSGD
 from escapade.dynamics.gaussian import AbstractGaussianDynamics
 from escapade.errors import Unsupported
 from escapade.escape import Escape
-from escapade.landscape import AbstractLandscape, Empirical
+from escapade.landscape import AbstractEmpirical, AbstractLandscape
 from escapade.noise import AbstractNoise
 
 
@@ -93,7 +93,7 @@ class MinibatchHamiltonian(AbstractHamiltonian):
     polynomial.
     """
 
-    landscape: Empirical
+    landscape: AbstractEmpirical
     batch_size: int = eqx.field(static=True)
     replacement: bool = eqx.field(static=True)
     time_step_: float | None
@@ -143,7 +143,7 @@ def hamiltonian(escape: Escape, continuous_limit: bool = False) -> AbstractHamil
     time_step = None if continuous else float(dynamics.learning_rate)
     if isinstance(dynamics, AbstractGaussianDynamics):
         return GaussianHamiltonian(escape.landscape, dynamics.gradient_noise, time_step)
-    if isinstance(dynamics, MinibatchSGD) and isinstance(escape.landscape, Empirical):
+    if isinstance(dynamics, MinibatchSGD) and isinstance(escape.landscape, AbstractEmpirical):
         if dynamics.sampling == "shuffled_epochs":
             raise Unsupported(
                 "steepness has no meaning for shuffled epochs: the noise of successive steps is "

@@ -11,7 +11,7 @@ from escapade.dynamics import HeavyTailedSGD, MinibatchSGD
 from escapade.errors import EscapadeError, Unstable, Unsupported
 from escapade.escape import Escape
 from escapade.exits import ExitSample
-from escapade.landscape import AbstractLandscape, Empirical
+from escapade.landscape import AbstractEmpirical, AbstractLandscape
 from escapade.landscape.descent import roll
 from escapade.minimum import Neighbourhood
 from escapade.minimum import neighbourhood as measure_neighbourhood
@@ -151,7 +151,7 @@ def _mean_square_growth(escape: Escape, around: Neighbourhood) -> float:
     population factor without replacement; 1-dimensional, so a lower bound on the true growth.
     """
     dynamics, landscape = escape.dynamics, escape.landscape
-    if not (isinstance(dynamics, MinibatchSGD) and isinstance(landscape, Empirical)):
+    if not (isinstance(dynamics, MinibatchSGD) and isinstance(landscape, AbstractEmpirical)):
         return 0.0
     curvatures = in_float64(
         _example_curvatures, landscape, escape.minimum, around.sharpest_direction
@@ -163,7 +163,7 @@ def _mean_square_growth(escape: Escape, around: Neighbourhood) -> float:
 
 
 def _example_curvatures(
-    landscape: Empirical, theta: Float[Array, " dim"], direction: Float[Array, " dim"]
+    landscape: AbstractEmpirical, theta: Float[Array, " dim"], direction: Float[Array, " dim"]
 ) -> Float[Array, " examples"]:
     def along(distance: Array) -> Array:
         return landscape.example_losses(theta + distance * direction)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from escapade.dynamics import MinibatchSGD
 from escapade.escape import Escape
-from escapade.landscape import AbstractLoss, Empirical
+from escapade.landscape import AbstractEmpirical, AbstractLoss
 from escapade.minimum import Neighbourhood, effective_dimension
 from escapade.region.boundary import distance_to_boundary
 from escapade.region.forms import LinearForm, QuadraticForm
@@ -143,7 +143,7 @@ def _noise_correction(
     dynamics.
     """
     dynamics = escape.dynamics
-    if not (isinstance(dynamics, MinibatchSGD) and isinstance(escape.landscape, Empirical)):
+    if not (isinstance(dynamics, MinibatchSGD) and isinstance(escape.landscape, AbstractEmpirical)):
         return 0.0
     gradients = escape.landscape.example_gradients(escape.minimum)
     noise = gradients - gradients.mean(axis=0)

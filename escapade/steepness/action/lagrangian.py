@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from escapade.errors import NotConverged
-from escapade.landscape import Empirical
+from escapade.landscape import AbstractEmpirical
 from escapade.precision import in_float64
 from escapade.steepness.action.legendre import Transform, minibatch_transform
 from escapade.steepness.hamiltonian import (
@@ -90,7 +90,7 @@ def lagrangian(
 def points_at_once(law: AbstractHamiltonian, dim: int) -> int:
     """How many points fit the memory that evaluating the Lagrangian may take."""
     landscape = getattr(law, "landscape", None)
-    examples = landscape.examples if isinstance(landscape, Empirical) else 1
+    examples = landscape.examples if isinstance(landscape, AbstractEmpirical) else 1
     numbers = examples * dim
     if isinstance(law, GaussianHamiltonian) and dim <= DENSE:
         numbers = max(numbers, dim * dim)
