@@ -8,11 +8,14 @@ it: `simulate`, `split`, `solve`, `predict`, `minimum_steepness`, `quasipotentia
 from escapade import data, errors, noise
 from escapade import landscape as landscapes
 from escapade.dynamics import (
+    Adam,
     ContinuousSGD,
     GaussianSGD,
     HeavyTailedSGD,
     LangevinSGD,
     MinibatchSGD,
+    MomentumSGD,
+    OptaxSGD,
 )
 from escapade.errors import EscapadeError
 from escapade.escape import Escape
@@ -57,6 +60,7 @@ from escapade.theory import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adam",
     "Ball",
     "Basin",
     "ContinuousSGD",
@@ -76,7 +80,9 @@ __all__ = [
     "LangevinSGD",
     "MinibatchSGD",
     "Minimum",
+    "MomentumSGD",
     "Neighbourhood",
+    "OptaxSGD",
     "Prediction",
     "RareExit",
     "RareProbability",

@@ -1,14 +1,19 @@
 """The command line: what it teaches, what it answers, how it complains, with which exit code."""
 
 import functools
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from escapade import cli
+from escapade.errors import EscapadeError
+from escapade.inspection import inspect
+from escapade.inspection.specification import load_subject
 from escapade.study import load_specification, load_study, problem
 
 TINY = """
@@ -91,6 +96,21 @@ def words(text):
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
 
 
+MEAN = """
+import jax.numpy as jnp
+import numpy as np
+from escapade import landscapes
+
+POINTS = np.random.default_rng(0).normal(size=(200, 3)) * [1.0, 0.7, 0.5]
+
+def loss(theta, point):
+    return 0.5 * jnp.sum(jnp.array([1.0, 2.0, 3.0]) * (theta - point) ** 2)
+
+def landscape():
+    return landscapes.Empirical(loss, POINTS.mean(axis=0), POINTS)
+"""
+
+
 # What it teaches
 
 
@@ -98,7 +118,7 @@ def test_help_says_where_to_begin(run):
     code, out, _ = run("--help")
     assert code == 0
     assert "escapade study digits --quick" in words(out)
-    for command in ("study", "report", "predict", "data"):
+    for command in ("study", "inspect", "report", "predict", "data"):
         assert f" {command} " in words(out)
 
 
@@ -109,10 +129,30 @@ def test_help_of_study_shows_the_format_and_the_format_is_right(run, tmp_path):
         assert option in words(out)
     # The example in the help is a study.
     lines = cli.study.__doc__.split("TOML file:")[1].splitlines()
-    (tmp_path / "example.toml").write_text("\n".join(line.strip() for line in lines))
+    example = "\n".join(line.strip() for line in lines).replace("\\[", "[")
+    (tmp_path / "example.toml").write_text(example)
     study = load_specification(str(tmp_path / "example.toml"))
     assert study.name == "mine"
     assert study.grid[0].barrier == (3.0, 5.0)
+
+
+def test_help_of_inspect_shows_a_file_that_can_be_read(run, tmp_path):
+    code, out, _ = run("inspect", "--help")
+    assert code == 0
+    for table in ("[model]", "[data]", "[sgd]"):
+        assert table in out
+    lines = cli.inspect_network.__doc__.split("the last table:")[1].splitlines()
+    example = "\n".join(line.strip() for line in lines).replace("\\[", "[")
+    (tmp_path / "example.toml").write_text(example.replace("run/weights.pt", "weights.npz"))
+    (tmp_path / "mine.py").write_text(
+        "import escapade as esc\n"
+        "def Net(width):\n    return esc.landscapes.MLP((3, 2), 'identity')\n"
+    )
+    np.savez(tmp_path / "data.npz", inputs=np.eye(3), targets=np.array([0, 1, 1]))
+    np.savez(tmp_path / "weights.npz", **{"layers/0/weight": np.ones((2, 3))})
+    subject = load_subject(str(tmp_path / "example.toml"))
+    assert subject.settings == {"learning_rate": 0.1, "batch_size": 64}
+    assert subject.landscape.initial.tolist() == [1.0] * 6
 
 
 @pytest.mark.parametrize("command", ["report", "predict", "data"])
@@ -166,6 +206,11 @@ def test_the_console_script_refuses_in_one_line(tmp_path):
     ("arguments", "wanted"),
     [
         (("study", "none.toml"), "none.toml does not exist"),
+        (("inspect", "none.toml"), "none.toml does not exist"),
+        (("inspect", "digits", "-b", "64"), "give --learning-rate"),
+        (("inspect", "digits", "-e", "0.1"), "give --batch-size"),
+        (("inspect", "digit", "-e", "0.1", "-b", "64"), "did you mean digits?"),
+        (("inspect", "x.py", "-e", "1", "-b", "1", "--memory", "much"), "--memory is 'much'"),
         (("data", "digit"), "did you mean 'digits'"),
         (("data", "digits", "--path", "x"), "path='x'"),
         (("data", "avila", "--path", "none.zip"), "none.zip"),
@@ -214,7 +259,7 @@ def test_ctrl_c_has_its_own_code(run, monkeypatch, tmp_path):
     monkeypatch.setattr("escapade.study.run_study", interrupt)
     code, _, errors = run("study", well(tmp_path))
     assert code == 130
-    assert "interrupted; finished cells are saved" in errors
+    assert "interrupted; finished cells of a study are saved" in errors
     assert "Traceback" not in errors
 
 
@@ -347,3 +392,66 @@ def test_a_report_is_written_again_finished_or_not(run, tmp_path, monkeypatch):
     assert (folder / "report.html").stat().st_size > 10_000
     assert any((folder / "figures").glob("*.png"))
     assert sorted((folder / "cells").iterdir()) == cells[1:]
+
+
+# Inspections
+
+
+def test_a_network_is_inspected(run, tmp_path, monkeypatch):
+    (tmp_path / "mean.py").write_text(MEAN)
+    found = []
+
+    def once(*arguments, **options):
+        found.append(inspect(*arguments, **options))
+        return found[0]
+
+    monkeypatch.setattr("escapade.inspection.inspect", once)
+    options = ("mean.py", "-e", "0.3", "-b", "8", "--count", "2", "--seed", "3", "--depth", "0.5")
+    code, out, errors = run("inspect", *options, "--memory", "1MB")
+    assert code == 0, errors
+    *_, last = out.splitlines()
+    assert last == "page: results/mean-inspection/inspection.html"
+    stored = json.loads((tmp_path / "results/mean-inspection/inspection.json").read_text())
+    assert stored["curvature"]["values"] == pytest.approx([3.0, 2.0], rel=1e-9)
+    assert (stored["learning_rate"], stored["batch_size"], stored["key"]) == (0.3, 8, 3)
+    assert [outlook["region"].get("depth") for outlook in stored["outlooks"]][1] == 0.5
+    assert "sublevel set of depth 0.5" in out
+    page = (tmp_path / "results/mean-inspection/inspection.html").read_text()
+    assert "escapade inspect mean.py -e 0.3 -b 8" in page
+    # The same numbers as JSON alone, and nothing else.
+    monkeypatch.setattr("escapade.inspection.inspect", lambda *_, **__: found[0])
+    code, out, _ = run("inspect", *options, "--json", "--out", "other")
+    assert code == 0
+    again = json.loads(out)
+    assert again["outlooks"] == stored["outlooks"]
+    assert (tmp_path / "other" / "inspection.html").is_file()
+
+
+def test_options_win_over_the_file(run, tmp_path, monkeypatch):
+    asked = {}
+
+    def inspect(landscape, **options):
+        asked.update(options)
+        raise EscapadeError("seen")
+
+    monkeypatch.setattr("escapade.inspection.inspect", inspect)
+    np.savez(tmp_path / "data.npz", inputs=np.eye(3), targets=np.array([0, 1, 1]))
+    (tmp_path / "run.toml").write_text(
+        '[model]\nfactory = "escapade.landscape:MLP"\narguments = {widths = [3, 2]}\n'
+        '[data]\nnpz = "data.npz"\n'
+        '[sgd]\nlearning_rate = 0.5\nbatch_size = 2\nsampling = "shuffled_epochs"\n'
+    )
+    code, _, errors = run(
+        "inspect", "run.toml", "-e", "0.25", "--time-budget", "9", "--memory", "2KiB"
+    )
+    assert (code, errors.strip()) == (2, "error: seen")
+    wanted = {"learning_rate": 0.25, "batch_size": 2, "sampling": "shuffled_epochs"}
+    assert {name: asked[name] for name in wanted} == wanted
+    assert (asked["time_budget"], asked["memory"]) == (9.0, 2048.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("500MB", 5e8), ("2 GiB", 2**31), ("1e6", 1e6), ("3k", 3e3), ("7b", 7.0)]
+)
+def test_sizes_are_read(text, size):
+    assert cli._bytes(text) == size

@@ -1,16 +1,25 @@
 """Dynamics: the chains and diffusions that leave."""
 
 from escapade.dynamics._base import AbstractDynamics
+from escapade.dynamics.adam import Adam
 from escapade.dynamics.gaussian import ContinuousSGD, GaussianSGD, LangevinSGD
+from escapade.dynamics.gradients import SAMPLINGS
 from escapade.dynamics.heavy_tailed import HeavyTailedSGD
-from escapade.dynamics.minibatch import SAMPLINGS, MinibatchSGD
+from escapade.dynamics.minibatch import MinibatchSGD
+from escapade.dynamics.momentum import MomentumSGD
+from escapade.dynamics.optax import OptaxSGD
+from escapade.dynamics.optimiser import AbstractOptimiser
 
 __all__ = [
     "SAMPLINGS",
     "AbstractDynamics",
+    "AbstractOptimiser",
+    "Adam",
     "ContinuousSGD",
     "GaussianSGD",
     "HeavyTailedSGD",
     "LangevinSGD",
     "MinibatchSGD",
+    "MomentumSGD",
+    "OptaxSGD",
 ]

@@ -1,4 +1,4 @@
-"""What a dynamics is: a transition rule theta -> theta' driven by an explicit stream of noise."""
+"""What a dynamics is: a transition rule of states driven by an explicit stream of noise."""
 
 import abc
 from typing import Any
@@ -14,12 +14,16 @@ from escapade.errors import InvalidArgument
 from escapade.landscape import AbstractLandscape
 from escapade.noise import AbstractNoise
 
+State = Any
+"""Theta, or a tuple of theta and what else the next step depends on: any pytree of arrays."""
+
 
 class AbstractDynamics(eqx.Module):
-    """A Markov chain on parameters; `ticks_per_step` of its ticks make one SGD step.
+    """A Markov chain of states; `ticks_per_step` of its ticks make one SGD step.
 
-    The randomness of a tick is drawn first, from a counter-based stream, and the transition is a
-    deterministic function of it: the same draws give the same exits in any engine.
+    A state is theta itself, or a tuple that begins with theta: `position` tells it. The randomness
+    of a tick is drawn first, from a counter-based stream, and the transition is a deterministic
+    function of it: the same draws give the same exits in any engine.
     """
 
     learning_rate: eqx.AbstractVar[float]
@@ -74,24 +78,36 @@ class AbstractDynamics(eqx.Module):
         result; the replica is the last. Split the two ticks of one pair with `halves`.
         """
 
-    @abc.abstractmethod
-    def tick(
-        self, landscape: AbstractLandscape, theta: Float[Array, " dim"], draw: Any
-    ) -> Float[Array, " dim"]:
-        """One transition."""
+    def initial_state(self, landscape: AbstractLandscape, theta: Float[Array, " dim"]) -> State:
+        """State of a run that begins at theta."""
+        return theta
 
     @abc.abstractmethod
-    def tick_spread(
+    def tick(self, landscape: AbstractLandscape, state: State, draw: Any) -> State:
+        """One transition."""
+
+    def contraction(
         self,
         landscape: AbstractLandscape,
-        theta: Float[Array, " dim"],
-        direction: Float[Array, " dim"],
-    ) -> Float[Array, ""]:
-        """Standard deviation of one tick's noise along a vector."""
+        minimum: Float[np.ndarray, " dim"],
+        drift_matrix: Float[np.ndarray, "dim dim"],
+    ) -> float | None:
+        """Factor by which a tick shrinks the slowest small deviation from the minimum.
+
+        `drift_matrix` is the derivative of the gradient field there. At least one where deviations
+        do not decay; None where it is not known. A guide for how long a run needs to settle.
+        """
+        rates = self.learning_rate / self.ticks_per_step * np.linalg.eigvals(drift_matrix)
+        return float(np.max(np.abs(1 - rates)))
 
     @abc.abstractmethod
     def __str__(self) -> str:
         """The dynamics in a few words."""
+
+
+def position(state: State) -> Any:
+    """The parameters in a state."""
+    return state[0] if isinstance(state, tuple) else state
 
 
 def halves(draw: PyTree[Array]) -> tuple[PyTree[Array], PyTree[Array]]:

@@ -3,18 +3,18 @@
 import abc
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Complex, Float, UInt32
+from jaxtyping import Array, Float
 
-from escapade.dynamics._base import AbstractDynamics, require_noise
-from escapade.dynamics.streams import Stream
+from escapade.dynamics._base import require_noise
+from escapade.dynamics.gradients import GaussianGradients
+from escapade.dynamics.sampled import AbstractSampledDynamics
 from escapade.errors import InvalidArgument
-from escapade.landscape import AbstractEmpirical, AbstractLandscape
+from escapade.landscape import AbstractLandscape
 from escapade.landscape._base import positive_number
 from escapade.noise import AbstractNoise, Isotropic
 
 
-class AbstractGaussianDynamics(AbstractDynamics):
+class AbstractGaussianDynamics(AbstractSampledDynamics):
     """Full gradient plus Gaussian noise of covariance ``eta^2 C(theta) / (B ticks_per_step)``."""
 
     @property
@@ -22,25 +22,10 @@ class AbstractGaussianDynamics(AbstractDynamics):
     def gradient_noise(self) -> AbstractNoise:
         """Noise of one example's gradient."""
 
-    def noise_covariance(
-        self, landscape: AbstractLandscape, theta: Float[np.ndarray, " dim"]
-    ) -> Float[np.ndarray, "dim dim"]:
-        """Covariance of the noise at theta."""
-        return self.gradient_noise.covariance(landscape, theta)
-
-    def examples_per_tick(self, landscape: AbstractLandscape) -> int:
-        """All of them: the gradient is the full one."""
-        return landscape.examples if isinstance(landscape, AbstractEmpirical) else 0
-
-    def pairs_per_draw(self, landscape: AbstractLandscape) -> int:
-        """A few: normals are cheap one by one."""
-        return 16
-
-    def draw_pairs(
-        self, landscape: AbstractLandscape, stream: Stream, pair: UInt32[Array, "pairs lanes"]
-    ) -> Complex[Array, "pairs normals lanes"]:
-        """Standard normals of two ticks per pair."""
-        return stream.normals(pair, self.gradient_noise.normals(landscape))
+    @property
+    def gradients(self) -> GaussianGradients:
+        """Full gradients with this noise."""
+        return GaussianGradients(self.batch_size, self.gradient_noise)
 
     def kick(
         self,

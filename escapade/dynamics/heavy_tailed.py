@@ -109,16 +109,5 @@ class HeavyTailedSGD(AbstractDynamics):
         t = radius * first / jnp.sqrt(jnp.where(square > 0, square, 1.0))
         return theta - self.learning_rate * landscape._gradient(theta) + self.scale * t
 
-    def tick_spread(
-        self,
-        landscape: AbstractLandscape,
-        theta: Float[Array, " dim"],
-        direction: Float[Array, " dim"],
-    ) -> Float[Array, ""]:
-        """Standard deviation of one tick's noise along a vector; infinite where it is."""
-        freedom = self.degrees_of_freedom
-        excess = jnp.maximum(freedom - 2, 0.0)
-        return self.scale * jnp.sqrt(freedom / excess * jnp.vdot(direction, direction))
-
     def __str__(self) -> str:
         return f"heavy-tailed SGD (Student-t, {self.degrees_of_freedom:g} degrees of freedom)"

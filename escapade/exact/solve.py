@@ -11,6 +11,7 @@ from escapade.dynamics import (
     LangevinSGD,
     MinibatchSGD,
 )
+from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import InvalidArgument, NotInRegion, Unsupported
 from escapade.escape import Escape
 from escapade.exact.chain.batches import solve_batches
@@ -90,6 +91,7 @@ def solve(
         batches, error = solve_batches(escape, point)
         method = f"every minibatch enumerated, on a grid of {len(batches.nodes)} nodes"
         return _of_chain(batches, error, method)
+    require_no_memory(dynamics, "an exact solution")
     if not isinstance(dynamics, ContinuousSGD | GaussianSGD | LangevinSGD | HeavyTailedSGD):
         raise Unsupported(
             f"{dynamics} has no exact solution; simulate, split or predict it, or solve "

@@ -11,7 +11,7 @@ import numpy as np
 from escapade.dynamics.streams import Stream, seed_words
 from escapade.errors import InvalidArgument
 from escapade.escape import Escape
-from escapade.exits.lanes import Lanes, advance_on
+from escapade.exits.lanes import Lanes, advance_on, put, side_by_side
 from escapade.exits.sample import ExitSample
 from escapade.landscape import AbstractEmpirical
 from escapade.landscape._base import as_numbers
@@ -108,7 +108,9 @@ class _Run:
         self.seed = jnp.asarray(seed)
         self.last_tick = last_tick
         self.ticks = np.zeros(replicas, np.int64)
-        self.points = np.tile(np.asarray(jnp.asarray(escape.start)), (replicas, 1))
+        start = jnp.asarray(escape.start)
+        self.initial = side_by_side(escape.dynamics.initial_state(escape.landscape, start), 1)
+        self.points = np.tile(np.asarray(start), (replicas, 1))
         self.censored = np.zeros(replicas, bool)
         self.started = min(width, replicas)
         self.finished = 0
@@ -117,8 +119,8 @@ class _Run:
         self.width = width
         # An idle lane is one whose tick counter already stands at the cap.
         ticks = np.where(self.owner >= 0, 0, last_tick).astype(np.uint32)
-        theta = np.repeat(self.points[:1].T, width, axis=1)
-        self.lanes = Lanes(theta, ticks, self.owner.astype(np.uint32))
+        state = jax.tree.map(lambda leaf: np.repeat(leaf, width, axis=-1), self.initial)
+        self.lanes = Lanes(state, ticks, self.owner.astype(np.uint32))
         self.pairs = _pairs_per_block(self.on_device, width)
         self.blocks = 4
         self.seconds_per_tick = 0.0
@@ -137,7 +139,8 @@ class _Run:
             np.uint32(self.blocks),
             self.pairs,
         )
-        self.lanes = Lanes(np.asarray(lanes.theta), np.asarray(lanes.ticks), self.lanes.replica)
+        state, ticks = jax.tree.map(np.asarray, (lanes.state, lanes.ticks))
+        self.lanes = Lanes(state, ticks, self.lanes.replica)
         still = np.asarray(still)
         if self.compiled:
             self.seconds_per_tick = (time.perf_counter() - began) / (2 * self.pairs * self.blocks)
@@ -161,20 +164,21 @@ class _Run:
 
     def _refill(self, done: np.ndarray) -> None:
         fresh = min(done.size, len(self.ticks) - self.started)
-        theta, ticks = self.lanes.theta.copy(), self.lanes.ticks.copy()
+        state, ticks = jax.tree.map(np.copy, (self.lanes.state, self.lanes.ticks))
         refilled, emptied = done[:fresh], done[fresh:]
         self.owner[refilled] = np.arange(self.started, self.started + fresh)
         self.started += fresh
-        theta[:, done] = self.escape.start[:, None]
+        put(state, done, self.initial)
         ticks[refilled] = 0
         ticks[emptied] = self.last_tick
         live = np.flatnonzero(self.owner >= 0)
         width = len(self.owner)
         if live.size <= width // 4 and width > 16 and self._remaining_seconds(live.size) > 2.0:
             keep = np.concatenate([live, np.flatnonzero(self.owner < 0)])[: max(width // 4, 16)]
-            theta, ticks, self.owner = theta[:, keep], ticks[keep], self.owner[keep]
+            state = jax.tree.map(lambda leaf: leaf[..., keep], state)
+            ticks, self.owner = ticks[keep], self.owner[keep]
             self.compiled = False
-        self.lanes = Lanes(theta, ticks, self.owner.astype(np.uint32))
+        self.lanes = Lanes(state, ticks, self.owner.astype(np.uint32))
 
     def _typical_ticks(self) -> float:
         """Life of a replica, judged from those finished and those running."""
@@ -244,7 +248,9 @@ def _whole(value: int, argument: str, least: int, most: int) -> int:
 def _width(escape: Escape, replicas: int) -> int:
     """Lanes so that what one tick touches fits the fast cache, but few enough to be refilled."""
     landscape = escape.landscape
-    touched = landscape.dim
+    theta = jax.ShapeDtypeStruct((landscape.dim,), jnp.float32)
+    state = jax.eval_shape(lambda at: escape.dynamics.initial_state(landscape, at), theta)
+    touched = sum(leaf.size for leaf in jax.tree.leaves(state))
     if isinstance(landscape, AbstractEmpirical):
         touched += escape.dynamics.examples_per_tick(landscape) * landscape.example_size
     fitting = _power_of_two(max(_LANE_NUMBERS // touched, 8))

@@ -6,9 +6,11 @@ from typing import Any, Generic
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, UInt32
 
-from escapade.dynamics._base import halves
+from escapade.dynamics._base import State, halves, position
+from escapade.dynamics.gaussian import ContinuousSGD
 from escapade.dynamics.streams import Stream
 from escapade.escape import Escape
 from escapade.precision import AnyArray
@@ -18,17 +20,39 @@ BOUNDARY_SHIFT = 0.5825971579390108
 
 
 class Lanes(eqx.Module, Generic[AnyArray]):
-    """State of the lanes; the lane is the last axis, which is the axis processors vectorise."""
+    """The lanes; the lane is the last axis of everything, the one that processors vectorise."""
 
-    theta: Float[AnyArray, "dim lanes"]
+    state: State
     ticks: UInt32[AnyArray, " lanes"]
     replica: UInt32[AnyArray, " lanes"]
+
+    @property
+    def theta(self) -> Float[AnyArray, "dim lanes"]:
+        """Where the lanes are."""
+        return position(self.state)
+
+
+def side_by_side(state: State, count: int) -> State:
+    """Copies of one state on the host, the copy along the last axis."""
+    return jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[..., None], count, axis=-1), state)
+
+
+def select(condition: Bool[Array, "*lanes"], new: State, old: State) -> State:
+    """The new state where the condition holds, else the old one."""
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), new, old)
+
+
+def put(state: State, where: Any, new: State) -> None:
+    """Write new states into some lanes, on the host."""
+    for leaf, part in zip(jax.tree.leaves(state), jax.tree.leaves(new), strict=True):
+        leaf[..., where] = part
 
 
 def inside(escape: Escape, theta: Float[Array, " dim"]) -> Bool[Array, ""]:
     """Whether a replica at theta is still running; false for NaN."""
     if not escape.dynamics.continuous:
         return escape.region._level(theta) < 0
+    assert isinstance(escape.dynamics, ContinuousSGD)
     level, slope = jax.value_and_grad(escape.region._level)(theta)
     spread = escape.dynamics.tick_spread(escape.landscape, theta, slope)
     return level + BOUNDARY_SHIFT * spread < 0
@@ -50,39 +74,39 @@ def _advance(
     landscape, dynamics = escape.landscape, escape.dynamics
     first_pair = lanes.ticks // 2
 
-    def tick(theta: Array, draw: Any) -> Array:
-        return dynamics.tick(landscape, theta, draw)
+    def tick(state: State, draw: Any) -> State:
+        return dynamics.tick(landscape, state, draw)
 
-    def running(theta: Array, ticks: Array) -> Array:
-        in_region = jax.vmap(lambda point: inside(escape, point), in_axes=-1)(theta)
+    def running(state: State, ticks: Array) -> Array:
+        in_region = jax.vmap(lambda point: inside(escape, point), in_axes=-1)(position(state))
         return in_region & (ticks < last_tick)
 
-    def one_tick(state: tuple[Array, Array], draws: Any) -> tuple[Array, Array]:
-        theta, ticks = state
-        alive = running(theta, ticks)
-        moved = jax.vmap(tick, in_axes=-1, out_axes=-1)(theta, draws)
-        return jnp.where(alive, moved, theta), ticks + alive
+    def one_tick(now: tuple[State, Array], draws: Any) -> tuple[State, Array]:
+        state, ticks = now
+        alive = running(state, ticks)
+        moved = jax.vmap(tick, in_axes=-1, out_axes=-1)(state, draws)
+        return select(alive, moved, state), ticks + alive
 
-    def pair_of_ticks(state: tuple[Array, Array], draws: Any) -> tuple[tuple[Array, Array], None]:
+    def pair_of_ticks(now: tuple[State, Array], draws: Any) -> tuple[tuple[State, Array], None]:
         even, odd = halves(draws)
-        return one_tick(one_tick(state, even), odd), None
+        return one_tick(one_tick(now, even), odd), None
 
-    def block(carry: tuple[Array, tuple[Array, Array]]) -> tuple[Array, tuple[Array, Array]]:
-        done, state = carry
+    def block(carry: tuple[Array, tuple[State, Array]]) -> tuple[Array, tuple[State, Array]]:
+        done, now = carry
         ahead = done * pairs + jnp.arange(pairs, dtype=jnp.uint32)
         stream = Stream(seed, lanes.replica)
         draws = dynamics.draw_pairs(landscape, stream, first_pair + ahead[:, None])
-        state, _ = jax.lax.scan(pair_of_ticks, state, draws)
-        return done + 1, state
+        now, _ = jax.lax.scan(pair_of_ticks, now, draws)
+        return done + 1, now
 
-    def unfinished(carry: tuple[Array, tuple[Array, Array]]) -> Array:
-        done, state = carry
-        return (done < blocks) & jnp.any(running(*state))
+    def unfinished(carry: tuple[Array, tuple[State, Array]]) -> Array:
+        done, now = carry
+        return (done < blocks) & jnp.any(running(*now))
 
-    start = (jnp.uint32(0), (lanes.theta, lanes.ticks))
-    _, (theta, ticks) = jax.lax.while_loop(unfinished, block, start)
-    still = jax.vmap(lambda point: inside(escape, point), in_axes=-1)(theta)
-    return Lanes(theta, ticks, lanes.replica), still
+    start = (jnp.uint32(0), (lanes.state, lanes.ticks))
+    _, (state, ticks) = jax.lax.while_loop(unfinished, block, start)
+    still = jax.vmap(lambda point: inside(escape, point), in_axes=-1)(position(state))
+    return Lanes(state, ticks, lanes.replica), still
 
 
 @cache

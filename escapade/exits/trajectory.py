@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
-from escapade.dynamics._base import halves
+from escapade.dynamics._base import State, halves, position
 from escapade.dynamics.streams import Stream, seed_words
 from escapade.errors import InvalidArgument
 from escapade.escape import Escape
@@ -52,40 +52,41 @@ def _generate(
     with context(precision):
         on_device = place(escape)
         theta = jnp.asarray(escape.start)
+        state = escape.dynamics.initial_state(escape.landscape, theta)
         pairs = min(_pairs_per_block(on_device), (last + 1) // 2)
     yield np.asarray(theta)
     for first in range(0, last, 2 * pairs):
         # Left before each yield: the context would leak into the caller.
         with context(precision):
-            states = np.asarray(_run(on_device, theta, seed, np.uint32(first // 2), pairs))
-            theta = jnp.asarray(states[-1])
-        ticks = np.arange(first + 1, first + 1 + len(states))
-        yield from states[(ticks % per_step == 0) & (ticks <= last)]
+            state, found = _run(on_device, state, seed, np.uint32(first // 2), pairs)
+            path = np.asarray(found)
+        ticks = np.arange(first + 1, first + 1 + len(path))
+        yield from path[(ticks % per_step == 0) & (ticks <= last)]
 
 
 @eqx.filter_jit
 def _run(
     escape: Escape,
-    theta: Float[Array, " dim"],
+    state: State,
     seed: UInt32[np.ndarray, " 2"],
     first_pair: np.uint32,
     pairs: int,
-) -> Float[Array, "ticks dim"]:
-    """States after each of the next ``2 * pairs`` ticks."""
+) -> tuple[State, Float[Array, "ticks dim"]]:
+    """State after the next ``2 * pairs`` ticks, and theta after each of them."""
     landscape, dynamics = escape.landscape, escape.dynamics
     stream = Stream(jnp.asarray(seed), jnp.zeros(1, jnp.uint32))
     ahead = first_pair + jnp.arange(pairs, dtype=jnp.uint32)[:, None]
     draws = dynamics.draw_pairs(landscape, stream, ahead)
 
-    def two_ticks(theta: Array, draw: Any) -> tuple[Array, Array]:
-        states = []
+    def two_ticks(state: State, draw: Any) -> tuple[State, Array]:
+        path = []
         for half in halves(draw):
-            theta = dynamics.tick(landscape, theta, half[..., 0])
-            states.append(theta)
-        return theta, jnp.stack(states)
+            state = dynamics.tick(landscape, state, half[..., 0])
+            path.append(position(state))
+        return state, jnp.stack(path)
 
-    states = jax.lax.scan(two_ticks, theta, draws)[1]
-    return states.reshape(2 * pairs, -1)
+    state, path = jax.lax.scan(two_ticks, state, draws)
+    return state, path.reshape(2 * pairs, -1)
 
 
 def _pairs_per_block(escape: Escape) -> int:

@@ -12,13 +12,23 @@ from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument
 from escapade.landscape._base import as_numbers, as_points, positive_number
+from escapade.landscape.convolutions import each_example
 from escapade.landscape.examples import AbstractEmpirical, AbstractExpansion, Indices
 from escapade.landscape.expansion import Expansion
-from escapade.precision import AnyArray, host_or_traced
+from escapade.landscape.pytrees import (
+    cast,
+    is_numeric,
+    moving_by_name,
+    name_of,
+    number_of_examples,
+    to_host,
+)
+from escapade.landscape.selection import Choice
+from escapade.precision import AnyArray, float64, host_or_traced
 
 
 class _Fixed:
-    """What does not move in the user's parameters: layer sizes, flags, buffers.
+    """What is no array in the user's parameters: layer sizes, flags, functions.
 
     Compared by identity and kept out of the pytree, so that a number in the user's module stays a
     Python number inside compiled code.
@@ -32,9 +42,11 @@ class Empirical(AbstractEmpirical):
     """``L(theta) = mean_i example_loss(parameters(theta), data_i) + weight_decay |theta|^2 / 2``.
 
     `parameters` is any pytree (an Equinox module included); its floating-point arrays, in the
-    order of `parameter_names`, form the flat vector theta. `data` is a pytree of arrays with one
-    leading axis of examples. The weight decay is part of every example's loss, so it moves the
-    minimum and the Hessian but not the gradient noise covariance.
+    order of `parameter_names`, form the flat vector theta; with `only`, those it names, and the
+    others are frozen. `data` is a pytree of arrays with one leading axis of examples. Real numbers
+    among frozen parameters and data take the precision of theta. The weight decay, of what moves,
+    is part of every example's loss, so it moves the minimum and the Hessian but not the gradient
+    noise covariance.
 
     A `scale` factor s makes it the landscape L(s theta): with s = sqrt(alpha) this is the paper's
     L_alpha, whose minimum is alpha times sharper.
@@ -42,6 +54,7 @@ class Empirical(AbstractEmpirical):
 
     example_loss: Callable[[Any, Any], Float[Array, ""]]
     moving: PyTree
+    frozen: PyTree
     fixed: _Fixed = eqx.field(static=True)
     data: PyTree
     weight_decay: float
@@ -56,19 +69,25 @@ class Empirical(AbstractEmpirical):
         weight_decay: float = 0.0,
         scale: float = 1.0,
         minima: ArrayLike | None = None,
+        *,
+        only: Choice = None,
     ):
         """Build the landscape of a per-example loss.
+
+        `only` chooses parameters by name: a glob such as ``"layers[1].*"`` or ``"head"``, several,
+        or a predicate.
 
         Raises:
             InvalidArgument: when the data are empty, ragged or not finite, when there is no
                 floating-point parameter or a complex one, or when the loss of one example cannot
-                be traced by JAX or is not one number.
+                be traced by JAX or is not one number, or when `only` fits no parameter.
         """
-        self.example_loss = example_loss
-        moving, fixed = eqx.partition(parameters, eqx.is_inexact_array)
-        self.moving = jax.tree.map(_to_host, moving)
-        self.fixed = _Fixed(jax.tree.map(_to_host, fixed))
-        self.data = jax.tree.map(_to_host, data)
+        self.example_loss = jax.tree.map(to_host, example_loss)
+        parameters = jax.tree.map(to_host, parameters)
+        self.moving, other = moving_by_name(parameters, only)
+        self.frozen, fixed = eqx.partition(other, is_numeric)
+        self.fixed = _Fixed(fixed)
+        self.data = jax.tree.map(to_host, data)
         if np.ndim(weight_decay) or not 0 <= as_numbers(weight_decay, "weight_decay") < np.inf:
             raise InvalidArgument(f"weight_decay is {weight_decay}; give zero or a positive number")
         self.weight_decay = float(weight_decay)
@@ -82,24 +101,19 @@ class Empirical(AbstractEmpirical):
         self._check_loss()
 
     def _check_data(self) -> None:
-        leaves = jax.tree.leaves(self.data)
-        sizes = {np.shape(leaf)[:1] for leaf in leaves}
-        if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
-            raise InvalidArgument(
-                f"data has arrays of leading sizes {sorted(sizes)}; give arrays that share one "
-                "leading axis of at least one example"
-            )
-        for leaf in leaves:
-            if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
+        number_of_examples(self.data)
+        for leaf in jax.tree.leaves(self.data):
+            if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
                 raise InvalidArgument(
                     f"data holds {int((~np.isfinite(leaf)).sum())} values that are NaN or "
                     "infinite; remove or impute them before building the landscape"
                 )
 
     def _check_loss(self) -> None:
-        one = jax.tree.map(lambda leaf: leaf[0], self.data)
         try:
-            shape = np.shape(eqx.filter_eval_shape(self.example_loss, self.parameters, one))
+            with float64():
+                theta = jax.ShapeDtypeStruct((self.dim,), np.float64)
+                shape = np.shape(eqx.filter_eval_shape(_first_loss, self, theta))
         except Exception as error:
             raise InvalidArgument(
                 f"example_loss cannot be traced by JAX on the parameters and one example ({error})"
@@ -122,7 +136,7 @@ class Empirical(AbstractEmpirical):
     @property
     def examples(self) -> int:
         """Number of examples N."""
-        return int(np.shape(jax.tree.leaves(self.data)[0])[0])
+        return number_of_examples(self.data)
 
     @property
     def example_size(self) -> int:
@@ -138,7 +152,7 @@ class Empirical(AbstractEmpirical):
     def parameter_names(self) -> list[str]:
         """Name and shape of each parameter array, in the order of the flat vector."""
         leaves = jax.tree_util.tree_flatten_with_path(self.moving)[0]
-        return [f"{jax.tree_util.keystr(path)} {leaf.shape}" for path, leaf in leaves]
+        return [f"{name_of(path)} {leaf.shape}" for path, leaf in leaves]
 
     @property
     def initial(self) -> Float[np.ndarray, " dim"]:
@@ -151,12 +165,7 @@ class Empirical(AbstractEmpirical):
         """The parameter pytree at a flat vector, with arrays of the kind and precision given."""
         if not isinstance(theta, jax.Array):
             theta = np.asarray(theta, dtype=np.float64)
-        leaves, structure = jax.tree.flatten(self.moving)
-        values, used = [], 0
-        for leaf in leaves:
-            values.append((self.scale * theta[used : used + leaf.size]).reshape(leaf.shape))
-            used += leaf.size
-        return self._at(jax.tree.unflatten(structure, values))
+        return self._at(self._unravelled(self.scale * theta))
 
     def at_minimum(self, theta: ArrayLike) -> "Empirical":
         """The same landscape, knowing one more minimum."""
@@ -189,21 +198,50 @@ class Empirical(AbstractEmpirical):
         """The loss around one point, matrix-free; see `AbstractEmpirical.expand`."""
         return Expansion(self, theta, precision, memory)
 
+    def without_numbers(self) -> "Empirical":
+        """What the losses are made of beside data and parameters that move: those become shapes."""
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self.moving
+        )
+        parts = (shapes, None, self.minima_[:0])
+        return eqx.tree_at(lambda tree: (tree.moving, tree.data, tree.minima_), self, parts)
+
     def _loss(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
         return jnp.mean(self.example_losses(theta))
 
+    def _unravelled(self, flat: Float[AnyArray, " dim"]) -> PyTree:
+        """The arrays that move, from one vector."""
+        leaves, structure = jax.tree.flatten(self.moving)
+        ends = np.cumsum([leaf.size for leaf in leaves])
+        pieces = [
+            flat[end - leaf.size : end].reshape(leaf.shape)
+            for leaf, end in zip(leaves, ends, strict=True)
+        ]
+        return jax.tree.unflatten(structure, pieces)
+
     def _at(self, moving: PyTree) -> PyTree:
-        return eqx.combine(moving, self.fixed.tree)
+        dtype = jax.tree.leaves(moving)[0].dtype
+        return eqx.combine(moving, cast(dtype, self.frozen), self.fixed.tree)
+
+    def _each(self, moving: PyTree) -> Callable[[PyTree], Float[Array, ""]]:
+        """Loss of one example without weight decay, at the arrays that move."""
+        dtype = jax.tree.leaves(moving)[0].dtype
+        example_loss, model = cast(dtype, self.example_loss), self._at(moving)
+        return lambda example: example_loss(model, cast(dtype, example))
+
+
+def _first_loss(landscape: Empirical, theta: Float[Array, " dim"]) -> Float[Array, ""]:
+    first = jax.tree.map(lambda leaf: leaf[0], landscape.data)
+    return landscape._each(landscape._unravelled(theta))(first)
 
 
 def _example_losses(
     landscape: Empirical, index: Indices | None, theta: Float[Array, " dim"]
 ) -> Float[Array, " batch"]:
-    model = landscape.model(theta)
     examples = landscape.data
     if index is not None:
         examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], examples)
-    losses = jax.vmap(lambda example: landscape.example_loss(model, example))(examples)
+    losses = jax.vmap(landscape._each(landscape._unravelled(landscape.scale * theta)))(examples)
     return losses + 0.5 * landscape.weight_decay * landscape.scale**2 * jnp.vdot(theta, theta)
 
 
@@ -217,11 +255,10 @@ def _example_gradients(
     landscape: Empirical, theta: Float[Array, " dim"]
 ) -> Float[Array, "examples dim"]:
     def gradient(example: PyTree) -> Float[Array, " dim"]:
-        return jax.grad(lambda at: landscape.example_loss(landscape.model(at), example))(theta)
+        def loss(point: Float[Array, " dim"]) -> Float[Array, ""]:
+            return landscape._each(landscape._unravelled(landscape.scale * point))(example)
+
+        return jax.grad(loss)(theta)
 
     decay = landscape.weight_decay * landscape.scale**2 * theta
-    return jax.vmap(gradient)(landscape.data) + decay
-
-
-def _to_host(leaf: Any) -> Any:
-    return np.asarray(leaf) if eqx.is_array(leaf) else leaf
+    return each_example(gradient, landscape.data, theta.dtype) + decay

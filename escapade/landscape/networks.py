@@ -1,4 +1,4 @@
-"""Small networks in Equinox, and the landscape of one on a data set."""
+"""Small networks in Equinox."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from escapade.data import Dataset
 from escapade.errors import InvalidArgument
-from escapade.landscape.empirical import Empirical
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
@@ -21,6 +19,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 LOSSES = ("cross_entropy", "square")
+"""Losses that every provider knows by name."""
 
 
 class MLP(eqx.Module):
@@ -103,54 +102,6 @@ def logistic_regression(
 ) -> MLP:
     """Softmax regression: a network without hidden layer."""
     return MLP((features, classes), "identity", bias, key=key)
-
-
-def network_landscape(
-    network: Callable[[Float[Array, " features"]], Float[Array, " classes"]],
-    dataset: Dataset,
-    weight_decay: float = 1e-3,
-    loss: str = "cross_entropy",
-) -> Empirical:
-    """Landscape of a network on a data set.
-
-    Args:
-        network: an Equinox module mapping one row of features to one score per class.
-        dataset: inputs and labels.
-        weight_decay: coefficient of ``|theta|^2 / 2`` in every example's loss.
-        loss: ``"cross_entropy"`` of the softmax, or ``"square"``: half the squared distance of
-            the scores to the one-hot label.
-
-    Raises:
-        InvalidArgument: when the loss is unknown or the network does not fit the data.
-    """
-    if loss not in LOSSES:
-        raise InvalidArgument(f"loss is {loss!r}; choose one of {', '.join(LOSSES)}")
-    row = jax.ShapeDtypeStruct((dataset.features,), jnp.float32)
-    try:
-        scores = eqx.filter_eval_shape(network, row).shape
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(
-            f"the network does not accept rows of {dataset.features} features ({error})"
-        ) from error
-    if scores != (dataset.classes,):
-        raise InvalidArgument(
-            f"the network maps {dataset.features} features to shape {scores}; the data set has "
-            f"{dataset.classes} classes, so it must return ({dataset.classes},)"
-        )
-    example_loss = _cross_entropy if loss == "cross_entropy" else _square_loss
-    return Empirical(example_loss, network, (dataset.inputs, dataset.labels), weight_decay)
-
-
-def _cross_entropy(network: Callable[[Array], Array], example: tuple[Array, Array]) -> Array:
-    x, label = example
-    scores = network(x)
-    return jax.nn.logsumexp(scores) - scores[label]
-
-
-def _square_loss(network: Callable[[Array], Array], example: tuple[Array, Array]) -> Array:
-    x, label = example
-    scores = network(x)
-    return 0.5 * jnp.sum((scores - jax.nn.one_hot(label, scores.shape[0])) ** 2)
 
 
 def _known_activation(activation: str) -> str:

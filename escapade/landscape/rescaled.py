@@ -1,12 +1,14 @@
 """The paper's sharpness construction: L_alpha(theta) = L(sqrt(alpha) theta)."""
 
+from typing import Any
+
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
 from escapade.errors import InvalidArgument
 from escapade.landscape._base import AbstractLoss, positive_number
-from escapade.landscape.empirical import Empirical
+from escapade.landscape.examples import AbstractEmpirical
 
 
 class Rescaled(AbstractLoss):
@@ -43,11 +45,13 @@ def rescale(landscape: AbstractLoss, factor: float) -> AbstractLoss:
         raise InvalidArgument(
             f"landscape is {landscape!r}, which has no loss to rescale; give one that has"
         )
-    if isinstance(landscape, Empirical):
+    if isinstance(landscape, AbstractEmpirical):
         root = float(np.sqrt(factor))
-        return eqx.tree_at(
-            lambda tree: (tree.scale, tree.minima_),
-            landscape,
-            (landscape.scale * root, landscape.minima_ / root),
-        )
+        scale, minima = _scaled_fields(landscape)
+        return eqx.tree_at(_scaled_fields, landscape, (scale * root, minima / root))
     return Rescaled(landscape, factor)
+
+
+def _scaled_fields(landscape: Any) -> tuple[float, Float[np.ndarray, "minima dim"]]:
+    """What every loss over examples rescales itself by, whatever framework computes it."""
+    return landscape.scale, landscape.minima_

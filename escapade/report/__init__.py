@@ -1,4 +1,4 @@
-"""The report of a study: figures, and one self-contained HTML page that answers its question."""
+"""Reports of studies and inspections: figures, and one self-contained HTML page each."""
 
 from escapade.report.figures import (
     agreement,
@@ -11,6 +11,7 @@ from escapade.report.figures import (
     survival,
 )
 from escapade.report.figures.instanton import instanton_directions, instanton_map
+from escapade.report.inspection import write_inspection
 from escapade.report.write import write_report
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "regimes",
     "spectrum",
     "survival",
+    "write_inspection",
     "write_report",
 ]

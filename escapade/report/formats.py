@@ -1,5 +1,6 @@
 """Numbers as text: plain Unicode, so that one text serves the page, its tooltips and figures."""
 
+import re
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -111,3 +112,14 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{number(seconds / size, 2)} {unit}"
     return f"{number(seconds / 86_400, 2)} days"
+
+
+def typeset(text: str) -> str:
+    """A sentence whose numbers read naturally: 1.3×10⁻⁴ for 1.3e-4, and 1,340 for 1.34e+03."""
+
+    def natural(match: re.Match[str]) -> str:
+        return number(float(match[0]), sum(map(str.isdigit, match[1])))
+
+    text = re.sub(r"(\d(?:\.\d+)?)e[+-]\d+", natural, text)
+    text = re.sub(rf"(?<![\d.])1{TIMES}(?=10)", "", text)
+    return re.sub(r"(?<![\w-])-(?=\d)", MINUS, text)

@@ -1,13 +1,10 @@
 """The page: one HTML file that needs nothing but itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from escapade.report import formats, svg, table, words
+from escapade.report import formats, table, template, words
 from escapade.report.figures.regimes import BARRIER
 from escapade.report.reading import TOLERANCE, Reading, read_all, region_name
 from escapade.study.results import StudyResult
@@ -73,16 +70,6 @@ CAPTIONS = {
 """How to read each figure."""
 
 
-@dataclass(frozen=True)
-class Exhibit:
-    """A figure in the page."""
-
-    name: str
-    heading: str
-    caption: str
-    drawing: Markup
-
-
 def render(study: StudyResult, figures: Mapping[str, Figure]) -> str:
     """The page of a study as HTML.
 
@@ -92,27 +79,9 @@ def render(study: StudyResult, figures: Mapping[str, Figure]) -> str:
     """
     readings = read_all(study)
     titles = {reading.anchor: reading.summary for reading in readings}
-    exhibits = {
-        name: Exhibit(
-            name,
-            HEADINGS[name],
-            CAPTIONS[name],
-            svg.inline(
-                figure, name, f"{HEADINGS[name]}. The table of cells has the numbers.", titles
-            ),
-        )
-        for name, figure in figures.items()
-    }
-    environment = Environment(
-        loader=PackageLoader("escapade.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(number=formats.number, percent=formats.percent)
-    environment.filters.update(duration=formats.duration)
-    return environment.get_template("page.html").render(
+    hint = "The table of cells has the numbers."
+    return template.fill(
+        "page.html",
         study=study,
         answer=words.answer(study),
         rules=words.rules(),
@@ -120,10 +89,10 @@ def render(study: StudyResult, figures: Mapping[str, Figure]) -> str:
         region=region_name(study.instanton.cell.region) if study.instanton else "",
         checks=words.checks(study),
         tiles=_tiles(study, readings),
-        exhibits=exhibits,
+        exhibits=template.exhibits(figures, HEADINGS, CAPTIONS, hint, titles),
         columns=table.COLUMNS,
         rows=[table.row(reading) for reading in readings],
-        provenance=_flat(study.provenance),
+        provenance=template.flat(study.provenance),
         effort=_effort(readings),
     )
 
@@ -154,15 +123,3 @@ def _effort(readings: list[Reading]) -> str:
     engines = dict.fromkeys(f"{sample.engine} in {sample.precision}" for sample in samples)
     seconds = sum(sample.seconds for sample in samples)
     return f"{formats.listing([*engines])}, {formats.duration(seconds)}" if samples else "nothing"
-
-
-def _flat(provenance: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested provenance as a list of names and texts."""
-    entries = []
-    for name, value in provenance.items():
-        name = f"{prefix}{name.replace('_', ' ')}"
-        if isinstance(value, Mapping):
-            entries += _flat(value, f"{name}: ")
-        else:
-            entries.append((name, str(value)))
-    return entries

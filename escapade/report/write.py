@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from escapade.errors import StudyError
 from escapade.report import figures, svg
 from escapade.report.page import render
@@ -27,23 +29,35 @@ def write_report(study: StudyResult, folder: Path) -> Path:
     Raises:
         StudyError: when the folder cannot be written to.
     """
-    folder = Path(folder)
     drawn = {name: getattr(figures, name)(study) for name in figures.__all__}
+    page = Path(folder) / "report.html"
+    write(page, {page: render(study, drawn).encode()}, drawn)
+    return page
+
+
+def write(page: Path, texts: Mapping[Path, bytes], drawn: Mapping[str, Figure]) -> None:
+    """Write figures as files, then the texts, all or none.
+
+    Args:
+        page: of the report; figures go into a folder beside it.
+        texts: files and what they hold, the page last.
+        drawn: figures by name.
+
+    Raises:
+        StudyError: when the folder cannot be written to.
+    """
     files = {
-        folder / "figures" / f"{name}.{form}": svg.save(figure, form)
+        page.parent / "figures" / f"{name}.{form}": svg.save(figure, form)
         for name, figure in drawn.items()
         for form in ("png", "svg")
     }
-    page = folder / "report.html"
-    files[page] = render(study, drawn).encode()
     try:
-        _replace(files)
+        _replace({**files, **texts})
     except OSError as error:
         raise StudyError(
-            f"the report cannot be written to folder {folder}: {error.strerror or error}; choose "
-            "another folder, or make room and give yourself permission to write there"
+            f"the report cannot be written to folder {page.parent}: {error.strerror or error}; "
+            "choose another folder, or make room and give yourself permission to write there"
         ) from error
-    return page
 
 
 def _replace(files: Mapping[Path, bytes]) -> None:

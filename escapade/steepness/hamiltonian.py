@@ -25,6 +25,7 @@ from jaxtyping import Array, Float
 
 from escapade.dynamics import MinibatchSGD
 from escapade.dynamics.gaussian import AbstractGaussianDynamics
+from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import Unsupported
 from escapade.escape import Escape
 from escapade.landscape import AbstractEmpirical, AbstractLandscape
@@ -136,9 +137,11 @@ def hamiltonian(escape: Escape, continuous_limit: bool = False) -> AbstractHamil
             chain; the noise keeps its law.
 
     Raises:
-        Unsupported: for shuffled epochs, whose steps are not independent.
+        Unsupported: for shuffled epochs, whose steps are not independent, and for steps with a
+            memory (momentum, Adam).
     """
     dynamics = escape.dynamics
+    require_no_memory(dynamics, "steepness")
     continuous = continuous_limit or dynamics.continuous
     time_step = None if continuous else float(dynamics.learning_rate)
     if isinstance(dynamics, AbstractGaussianDynamics):

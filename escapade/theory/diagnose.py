@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from escapade.dynamics import HeavyTailedSGD, MinibatchSGD
+from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import EscapadeError, Unstable, Unsupported
 from escapade.escape import Escape
 from escapade.exits import ExitSample
@@ -51,8 +52,10 @@ def diagnose(
 
     Raises:
         NotAMinimum: when the minimum has a flat or unstable direction.
-        Unsupported: for heavy-tailed noise, which leaves by single jumps.
+        Unsupported: for heavy-tailed noise, which leaves by single jumps, and for steps with a
+            memory (momentum, Adam).
     """
+    require_no_memory(escape.dynamics, "the mechanism")
     if isinstance(escape.dynamics, HeavyTailedSGD):
         raise Unsupported(
             "heavy-tailed noise leaves by single jumps, which none of these mechanisms is; solve "

@@ -10,6 +10,7 @@ from escapade.minimum import Neighbourhood, effective_dimension
 from escapade.region.boundary import distance_to_boundary
 from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.steepness.local import minimum_over_boundary, quasipotential
+from escapade.theory.noise_correction import noise_correction
 from escapade.theory.prediction import Groups
 
 SHELL = 0.25
@@ -134,38 +135,14 @@ def _noise_correction(
     exit_point: Float[np.ndarray, " dim"],
     one_sided: bool,
 ) -> float:
-    """Change of log E[nu] by the skewness and tails of minibatch noise, to first order.
-
-    The true noise has the Hamiltonian ``log mean_i exp(p . xi_i)`` in place of ``p^T C p / 2``
-    (theory: Azizian et al. 2024); along the Gaussian optimal path, whose momentum is
-    ``p(t) = exp(-A^T t) S^-1 x``, the action changes by minus the integral of the difference. Of
-    the two opposite exits of a symmetric region the easier one is taken. Zero for Gaussian
-    dynamics.
-    """
+    """The `noise_correction` of an escape; zero for Gaussian dynamics."""
     dynamics = escape.dynamics
     if not (isinstance(dynamics, MinibatchSGD) and isinstance(escape.landscape, AbstractEmpirical)):
         return 0.0
     gradients = escape.landscape.example_gradients(escape.minimum)
     noise = gradients - gradients.mean(axis=0)
-    rates, modes = neighbourhood.eigenvalues, neighbourhood.eigenvectors
+    modes = neighbourhood.eigenvectors
     momentum = modes.T @ np.linalg.lstsq(stationary, exit_point)[0]
-    # Gauss-Legendre in the logarithm of the time to the exit, from far below the fastest
-    # relaxation to far beyond the slowest.
-    nodes, weights = np.polynomial.legendre.leggauss(96)
-    low, high = np.log(1e-4 / rates[0]), np.log(20 / max(rates[-1], 1e-6 * rates[0]))
-    times = np.exp(low + (high - low) * (nodes + 1) / 2)
-    weights = weights * (high - low) / 2 * times
-    path = (np.exp(-np.outer(times, rates)) * momentum) @ modes.T
-    projections = noise @ path.T
-    gaussian = 0.5 * (projections**2).mean(axis=0)
-    # A step moves against the gradient, so an exit along +x is driven by minus the noise.
-    change = [
-        -float(weights @ (_log_mean_exp(-side * projections) - gaussian))
-        for side in ((1.0,) if one_sided else (1.0, -1.0))
-    ]
-    return min(change) / escape.noise_scale
-
-
-def _log_mean_exp(values: Float[np.ndarray, "examples nodes"]) -> Float[np.ndarray, " nodes"]:
-    top = values.max(axis=0)
-    return top + np.log(np.exp(values - top).mean(axis=0))
+    return noise_correction(
+        noise @ modes, neighbourhood.eigenvalues, momentum, escape.noise_scale, one_sided=one_sided
+    )

@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Float
 
 from escapade.dynamics import HeavyTailedSGD, MinibatchSGD
+from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import (
     DegenerateNoise,
     InvalidArgument,
@@ -45,7 +46,8 @@ def predict(
 
     Raises:
         InvalidArgument: when the theory is unknown.
-        Unsupported: when no theory covers the region, for shuffled epochs and for heavy tails.
+        Unsupported: when no theory covers the region, for shuffled epochs, heavy tails, and
+            steps with a memory (momentum, Adam).
         NotConverged: when no instanton is found (theory "instanton").
         Unstable: when the learning rate is too large for the chain to be stable.
         NotAMinimum: when the minimum has a flat or unstable direction.
@@ -53,6 +55,7 @@ def predict(
     if theory not in _THEORIES:
         raise InvalidArgument(f"theory is {theory!r}; choose one of {', '.join(_THEORIES)}")
     dynamics = escape.dynamics
+    require_no_memory(dynamics, "the mean exit time")
     if isinstance(dynamics, MinibatchSGD) and dynamics.sampling == "shuffled_epochs":
         raise Unsupported(
             "no theory predicts shuffled epochs: the noise of successive steps is anti-correlated "

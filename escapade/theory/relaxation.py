@@ -11,6 +11,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int, Real
 
+from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import DegenerateNoise, EscapadeError, InvalidArgument, Unsupported
 from escapade.escape import Escape
 from escapade.exact import ExactExit, solve
@@ -117,8 +118,10 @@ def relaxation(
     Raises:
         NotAMinimum: when the minimum has a flat or unstable direction.
         Unstable: when the learning rate is too large for the chain to be stable.
-        Unsupported: when `predict` does not cover the problem and no exact solution is given.
+        Unsupported: when `predict` does not cover the problem and no exact solution is given, and
+            for steps with a memory (momentum, Adam).
     """
+    require_no_memory(escape.dynamics, "relaxation")
     around = measure_neighbourhood(escape) if neighbourhood is None else neighbourhood
     stationary = local_covariance(escape, around)
     points = _exits(escape, around, stationary)
@@ -179,9 +182,11 @@ def hazard_ratio(
 
     Raises:
         InvalidArgument: when a number of steps is out of range.
-        Unsupported: when the start is not the minimum, or the region has no closed form.
+        Unsupported: when the start is not the minimum, the region has no closed form, or steps
+            have a memory (momentum, Adam).
         Unstable: when the learning rate is too large for the chain to be stable.
     """
+    require_no_memory(escape.dynamics, "the hazard")
     times = np.atleast_1d(np.asarray(steps, dtype=np.float64))
     whole = not escape.dynamics.continuous
     if times.ndim != 1 or not (times > 0).all() or (whole and (times != np.floor(times)).any()):

@@ -136,7 +136,6 @@ def test_mean_and_covariance_of_two_ticks(dynamics):
         (GaussianSGD(RATE, BATCH, noise.Constant(COVARIANCE)), PLANE),
         (LangevinSGD(RATE, BATCH, 0.8), PLANE),
         (ContinuousSGD(RATE, BATCH, noise.Constant(COVARIANCE), 3), PLANE),
-        (MinibatchSGD(RATE, 3), LINE),
     ],
     ids=lambda part: type(part).__name__,
 )

@@ -91,10 +91,6 @@ def test_covariance_and_its_absence():
     np.testing.assert_allclose(covariance * 0.1**2, 0.02**2 * 2 * np.eye(2))
     with pytest.raises(Unsupported, match="solve"):
         HeavyTailedSGD(0.1, 2.0, 0.02).noise_covariance(PLANE, theta)
-    spread = in_float64(
-        HeavyTailedSGD(0.1, 4.0, 0.02).tick_spread, PLANE, theta, np.array([3.0, 4])
-    )
-    assert spread == pytest.approx(0.02 * np.sqrt(2) * 5)
 
 
 def test_what_does_not_apply():

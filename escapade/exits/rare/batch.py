@@ -117,9 +117,8 @@ def run_batch(problem: Problem, plan: Plan, batch: Batch) -> Finished:
             fluxes, start = crossings(runner, plan, batch)
         else:
             fluxes = np.ones(len(batch.names))
-            start = walkers_at(
-                problem.escape.start, batch.seed, batch.names, plan.walkers, FIRST_PIECE
-            )
+            first = problem.state_at(problem.escape.start)
+            start = walkers_at(first, batch.seed, batch.names, plan.walkers, FIRST_PIECE)
         if pieces is not None:
             run = np.repeat(np.arange(len(batch.names)), plan.walkers)
             pieces.add(run, np.full(run.size, -1), start)

@@ -13,9 +13,11 @@ state, which by construction is at or below no later level than the one sought.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt32
 
+from escapade.exits.lanes import put
 from escapade.exits.rare.runner import Runner
 from escapade.exits.rare.walkers import Walkers
 
@@ -156,7 +158,7 @@ def branches(
     """
     epoch_end = (-(-at.tick.astype(np.int64) // together) * together).astype(np.uint32)
     inherited = np.where(at.tick < followed.switch, followed.parent, followed.replica)
-    return Walkers(at.theta, at.tick, at.seed, replica.astype(np.uint32), inherited, epoch_end)
+    return Walkers(at.state, at.tick, at.seed, replica.astype(np.uint32), inherited, epoch_end)
 
 
 def _parents(
@@ -178,9 +180,6 @@ def _replaced(
     walkers: Walkers[np.ndarray], where: Int[np.ndarray, " some"], by: Walkers[np.ndarray]
 ) -> Walkers[np.ndarray]:
     """Walkers with some of them exchanged."""
-    parts = []
-    for name in ("theta", "tick", "seed", "replica", "parent", "switch"):
-        leaf = getattr(walkers, name).copy()
-        leaf[..., where] = getattr(by, name)
-        parts.append(leaf)
-    return Walkers(*parts)
+    exchanged = jax.tree.map(np.copy, walkers)
+    put(exchanged, where, by)
+    return exchanged

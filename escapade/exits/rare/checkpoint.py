@@ -1,6 +1,5 @@
 """What a batch of runs keeps on disk: enough to go on after an interruption, bit for bit."""
 
-import dataclasses
 import hashlib
 import os
 import re
@@ -12,12 +11,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from escapade.dynamics._base import halves
+from escapade.dynamics._base import halves, position
 from escapade.errors import InvalidArgument
 from escapade.exits.rare.branching import Generation, Pieces
 from escapade.exits.rare.walkers import Problem, Walkers, noise_ahead, walkers_at
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Walkers))
+FORMAT = 2
+"""Files of another format are taken for those of another calculation."""
 
 Saved = tuple[Float[np.ndarray, " runs"], Generation, int, Pieces | None]
 
@@ -37,7 +37,9 @@ class Store:
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self.path = Path(folder) / f"runs-{names[0]:05d}-{names[-1]:05d}.npz"
-            self.identity = _identity(problem, plan, seed)
+            nobody = np.zeros(2, np.uint32), np.zeros(1, np.int64)
+            self.example = walkers_at(problem.state_at(problem.escape.start), *nobody, 1)
+            self.identity = _identity(problem, plan, seed, self.example)
 
     def load(self) -> Saved | None:
         """What was saved, or None.
@@ -60,7 +62,7 @@ class Store:
                 "option); give an empty folder"
             )
         now = Generation(
-            _walkers(data, "start"),
+            self._walkers(data, "start"),
             data["end"],
             data["end_tick"],
             data["peak"],
@@ -70,9 +72,8 @@ class Store:
         )
         pieces = None
         if "pieces_run" in data:
-            pieces = Pieces(
-                [data["pieces_run"]], [data["pieces_ancestor"]], [_walkers(data, "pieces")]
-            )
+            begun = self._walkers(data, "pieces")
+            pieces = Pieces([data["pieces_run"]], [data["pieces_ancestor"]], [begun])
         return data["fluxes"], now, int(data["ticks"]), pieces
 
     def save(
@@ -96,30 +97,35 @@ class Store:
             "next_replica": now.next_replica,
             "iteration": np.array(now.iteration),
         }
-        data |= {f"start_{name}": getattr(now.start, name) for name in FIELDS}
+        data |= _named(now.start, "start")
         if pieces is not None:
             data["pieces_run"] = np.concatenate(pieces.run)
             data["pieces_ancestor"] = np.concatenate(pieces.ancestor)
-            for name in FIELDS:
-                parts = [getattr(part, name) for part in pieces.start]
-                data[f"pieces_{name}"] = np.concatenate(parts, axis=-1)
+            begun = jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *pieces.start)
+            data |= _named(begun, "pieces")
         unfinished = self.path.with_suffix(".part")
         with unfinished.open("wb") as file:
             np.savez(file, allow_pickle=False, **data)
         os.replace(unfinished, self.path)
 
+    def _walkers(self, data: dict[str, np.ndarray], prefix: str) -> Walkers[np.ndarray]:
+        leaves = [data[name] for name in _named(self.example, prefix)]
+        return jax.tree.unflatten(jax.tree.structure(self.example), leaves)
 
-def _walkers(data: dict[str, np.ndarray], prefix: str) -> Walkers[np.ndarray]:
-    return Walkers(*(data[f"{prefix}_{name}"] for name in FIELDS))
+
+def _named(walkers: Walkers[np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Every array of some walkers by a name."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(walkers)
+    return {prefix + jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
-def _identity(problem: Problem, plan: Any, seed: int) -> str:
+def _identity(problem: Problem, plan: Any, seed: int, example: Walkers[np.ndarray]) -> str:
     """Fingerprint of what decides the result: all numbers, and the program of one tick.
 
     Functions are compared by what they compute, written out by JAX with all constants: names would
     not tell two lambdas apart.
     """
-    digest = hashlib.sha256(f"{seed} {plan}".encode())
+    digest = hashlib.sha256(f"{FORMAT} {seed} {plan}".encode())
     for leaf in jax.tree.leaves(problem):
         if eqx.is_array(leaf) or isinstance(leaf, np.ndarray):
             _add(digest, leaf)
@@ -128,11 +134,10 @@ def _identity(problem: Problem, plan: Any, seed: int) -> str:
         dynamics, landscape = problem.escape.dynamics, problem.escape.landscape
         pair = noise_ahead(dynamics, landscape, walker, walker.tick[None] // 2)
         even, _ = halves(jax.tree.map(lambda leaf: leaf[0], pair))
-        moved, _ = jax.vmap(problem.tick, in_axes=-1, out_axes=-1)(walker.theta, even)
-        return moved, jax.vmap(problem.progress, in_axes=-1)(moved)
+        moved, _ = jax.vmap(problem.tick, in_axes=-1, out_axes=-1)(walker.state, even)
+        return moved, jax.vmap(problem.progress, in_axes=-1)(position(moved))
 
-    nobody = np.zeros(2, np.uint32), np.zeros(1, np.int64)
-    program = jax.make_jaxpr(tick)(walkers_at(problem.escape.start, *nobody, 1))
+    program = jax.make_jaxpr(tick)(example)
     # Addresses of objects differ from process to process.
     digest.update(re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr)).encode())
     for constant in program.consts:

@@ -9,6 +9,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float
 
+from escapade.dynamics import AbstractOptimiser
 from escapade.errors import InvalidArgument
 from escapade.escape import Escape
 from escapade.minimum import neighbourhood
@@ -86,8 +87,10 @@ def coordinate_of(escape: Escape, choice: str | Coordinate) -> tuple[Coordinate 
     if choice == "level":
         return None, "the region's level"
     if choice == "quasipotential":
+        # With a memory, that of small steps; it decides the cost only.
+        small = escape.dynamics.continuous or isinstance(escape.dynamics, AbstractOptimiser)
         covariance = neighbourhood(escape).stationary_covariance(
-            None if escape.dynamics.continuous else escape.dynamics.learning_rate
+            None if small else escape.dynamics.learning_rate
         )
         found = LocalQuasipotential(escape.minimum, np.linalg.inv(covariance))
         return found, str(found)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from scipy.stats import genpareto
 
 from escapade.dynamics.gaussian import AbstractGaussianDynamics
+from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import InvalidArgument, NotConverged, Unsupported
 from escapade.escape import Escape
 from escapade.exits.rare.batch import Batch, crossings
@@ -110,6 +111,7 @@ def importance_sample(
     plan, problem, words, pilot_ticks, burn_in, relaxation = prepared(
         escape, key, runs, walkers, "level", 0.5, 0, precision, max_steps, burn_in
     )
+    require_no_memory(escape.dynamics, "the tilt of the noise")
     if not isinstance(escape.dynamics, AbstractGaussianDynamics):
         raise Unsupported(
             f"importance sampling tilts Gaussian noise, and {escape.dynamics} has other noise; "

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
-from escapade.dynamics._base import halves
+from escapade.dynamics._base import State, halves, position
+from escapade.exits.lanes import select
 from escapade.exits.rare.branching import Generation, Pieces
-from escapade.exits.rare.walkers import Problem, Walkers, noise_ahead
+from escapade.exits.rare.walkers import Problem, Walkers, noise_ahead, to_host
 
 PAIRS = 16
 """Pairs of ticks recorded by one call."""
@@ -28,12 +29,7 @@ def reactive_paths(
 
     `count` of them are drawn, from all runs, with the weight each has in the estimate.
     """
-    start = Walkers(
-        *(
-            np.concatenate([getattr(part, name) for part in pieces.start], axis=-1)
-            for name in ("theta", "tick", "seed", "replica", "parent", "switch")
-        )
-    )
+    start = jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *pieces.start)
     run, ancestor = np.concatenate(pieces.run), np.concatenate(pieces.ancestor)
     where = {
         (int(r), int(replica)): place
@@ -67,34 +63,36 @@ def _record(
     parts, tick = [walker.theta.T[:0]], int(walker.tick[0])
     first = tick - tick % 2
     while tick < last_tick:
-        theta, states = _states(problem, walker, np.uint32(first // 2))
-        parts.append(np.asarray(states)[tick - first : last_tick - first])
+        state, points = _points(problem, walker, np.uint32(first // 2))
+        parts.append(np.asarray(points)[tick - first : last_tick - first])
         tick = first = first + 2 * PAIRS
         walker = Walkers(
-            np.asarray(theta), np.full(1, tick, np.uint32), walker.seed, walker.replica,
+            to_host(state), np.full(1, tick, np.uint32), walker.seed, walker.replica,
             walker.parent, walker.switch,
         )  # fmt: skip
     return np.concatenate(parts)
 
 
 @eqx.filter_jit
-def _states(
+def _points(
     problem: Problem, walker: Walkers[Any], first_pair: UInt32[Any, ""]
-) -> tuple[Float[Array, "dim 1"], Float[Array, "ticks dim"]]:
-    """The walker after `PAIRS` pairs of ticks, and every state on the way."""
+) -> tuple[State, Float[Array, "ticks dim"]]:
+    """State of the walker after `PAIRS` pairs of ticks, and every theta on the way."""
     landscape, dynamics = problem.escape.landscape, problem.escape.dynamics
     ahead = first_pair + jnp.arange(PAIRS, dtype=jnp.uint32)[:, None]
 
-    def pair_of_ticks(theta: Array, step: Any) -> tuple[Array, Any]:
+    def pair_of_ticks(state: State, step: Any) -> tuple[State, Array]:
         pair, draw = step
         seen = []
         for tick, half in enumerate(halves(draw)):
             due = 2 * pair[0] + tick >= walker.tick[0]
-            moved = dynamics.tick(landscape, theta, half[..., 0])
-            theta = jnp.where(due, moved, theta)
-            seen.append(theta)
-        return theta, jnp.stack(seen)
+            moved = dynamics.tick(landscape, state, half[..., 0])
+            state = select(due, moved, state)
+            seen.append(position(state))
+        return state, jnp.stack(seen)
 
     together = noise_ahead(dynamics, landscape, walker, ahead)
-    theta, states = jax.lax.scan(pair_of_ticks, walker.theta[:, 0], (ahead, together))
-    return theta[:, None], states.reshape(-1, theta.size)
+    state = jax.tree.map(lambda leaf: leaf[..., 0], walker.state)
+    state, points = jax.lax.scan(pair_of_ticks, state, (ahead, together))
+    points = points.reshape(-1, points.shape[-1])
+    return jax.tree.map(lambda leaf: leaf[..., None], state), points

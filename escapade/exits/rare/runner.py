@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt32
 
 from escapade.errors import Diverged, InvalidArgument, NotConverged
 from escapade.exits.ensemble import MAX_TICKS, _pairs_per_block, _width
+from escapade.exits.lanes import put
 from escapade.exits.rare.walkers import Crossings, Problem, Walkers, compiled, to_host
 from escapade.precision import place
 
@@ -30,7 +31,7 @@ class Runner:
     """
 
     def __init__(self, problem: Problem, walkers: int, max_ticks: int = MAX_TICKS):
-        self.origin = problem.origin
+        self.origin = problem.state_at(problem.origin)
         self.problem = place(problem)
         self.width = max(_width(problem.escape, 8 * walkers), NARROWEST)
         self.max_ticks = max_ticks
@@ -55,10 +56,11 @@ class Runner:
             NotConverged: without `last_tick`, when a walker has not stopped after `max_ticks`.
         """
         count = len(walkers)
-        theta, tick = walkers.theta.copy(), walkers.tick.copy()
-        peak = np.full(count, -np.inf, theta.dtype)
-        log_weight = np.zeros(count, theta.dtype)
-        low, high = (np.broadcast_to(np.asarray(x, theta.dtype), count) for x in (low, high))
+        state, tick = jax.tree.map(np.copy, (walkers.state, walkers.tick))
+        dtype = walkers.theta.dtype
+        peak = np.full(count, -np.inf, dtype)
+        log_weight = np.zeros(count, dtype)
+        low, high = (np.broadcast_to(np.asarray(x, dtype), count) for x in (low, high))
         cap = last_tick
         if cap is None:
             cap = min(int(walkers.tick.max(initial=0)) + self.max_ticks, MAX_TICKS)
@@ -73,10 +75,10 @@ class Runner:
             lanes, top, ratio, running = to_host(
                 self._advance(
                     self.problem,
-                    Walkers(theta, tick, *walkers_noise(walkers))[padded],
+                    Walkers(state, tick, *walkers_noise(walkers))[padded],
                     peak[padded],
                     log_weight[padded],
-                    floor.astype(theta.dtype),
+                    floor.astype(dtype),
                     high[padded],
                     cap[padded],
                     np.uint32(blocks),
@@ -85,9 +87,10 @@ class Runner:
             )
             used = slice(0, chosen.size)
             self.ticks += int((lanes.tick[used].astype(np.int64) - tick[chosen]).sum())
-            theta[:, chosen], tick[chosen] = lanes.theta[:, used], lanes.tick[used]
+            done = lanes[used]
+            put((state, tick), chosen, (done.state, done.tick))
             peak[chosen], log_weight[chosen] = top[used], ratio[used]
-            if not np.isfinite(theta[:, chosen]).all():
+            if not np.isfinite(done.theta).all():
                 raise diverged()
             if np.isnan(peak[chosen]).any():
                 raise nan_coordinate()
@@ -101,7 +104,7 @@ class Runner:
                 "seems to hold another attractor above the recurrence threshold; leave a region "
                 "around one minimum, give another coordinate, or raise max_steps"
             )
-        return Walkers(theta, tick, *walkers_noise(walkers)), peak, log_weight
+        return Walkers(state, tick, *walkers_noise(walkers)), peak, log_weight
 
     def recur(
         self, lanes: Walkers[np.ndarray], threshold: float, ticks: int
@@ -117,7 +120,7 @@ class Runner:
             self._recur(
                 self.problem,
                 lanes,
-                np.asarray(self.origin, lanes.theta.dtype),
+                self.origin,
                 jnp.asarray(threshold, lanes.theta.dtype),
                 np.uint32(blocks),
                 pairs,

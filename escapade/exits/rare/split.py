@@ -93,7 +93,8 @@ def split(
         walkers: walkers of each run.
         coordinate: the reaction coordinate.
         burn_in: steps before anything is counted; unless given, six times the slowest relaxation
-            time at the minimum, at most 20 000 (the result says when that is too short).
+            time at the minimum, at most 20 000 (the result says when that is too short), or 2 000
+            where it is not known (above 512 parameters, and for `OptaxSGD`).
         kill: share of the walkers replaced at each iteration.
         paths: reactive paths to return.
         max_steps: longest excursion above the threshold, in steps.
@@ -257,14 +258,13 @@ def slowest_relaxation(escape: Escape) -> float | None:
     if escape.landscape.dim > LARGEST_SPECTRUM:
         return None
     drift = jacobian(escape.landscape, escape.minimum)
-    rates = escape.dynamics.learning_rate * np.linalg.eigvals(drift)
-    slowest = float(rates.real.min())
+    slowest = escape.dynamics.learning_rate * float(np.linalg.eigvals(drift).real.min())
     if slowest <= 0:
         return None
     if escape.dynamics.continuous:
         return 1 / slowest
-    factor = float(np.max(np.abs(1 - rates)))
-    return float(-1 / np.log(factor)) if 0 < factor < 1 else None
+    factor = escape.dynamics.contraction(escape.landscape, escape.minimum, drift)
+    return float(-1 / np.log(factor)) if factor is not None and 0 < factor < 1 else None
 
 
 def _threshold(
@@ -309,7 +309,8 @@ def depart(
         def early(
             point: np.ndarray, first_replica: int, last_tick: int | None
         ) -> tuple[np.ndarray, np.ndarray]:
-            walkers = walkers_at(point, words, np.arange(runs), EARLY, first_replica)
+            state = problem.state_at(point)
+            walkers = walkers_at(state, words, np.arange(runs), EARLY, first_replica)
             stopped, peak, _ = runner.until(walkers, -np.inf, np.inf, last_tick)
             steps = stopped.tick.reshape(runs, EARLY) / per_step
             return steps.mean(axis=1), np.isfinite(peak).reshape(runs, EARLY).mean(axis=1)

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from escapade.dynamics._base import AbstractDynamics, halves
+from escapade.dynamics._base import AbstractDynamics, State, halves, position
 from escapade.dynamics.gaussian import AbstractGaussianDynamics
 from escapade.dynamics.streams import Stream, threefry
 from escapade.escape import Escape
-from escapade.exits.lanes import inside
+from escapade.exits.lanes import inside, select, side_by_side
 from escapade.landscape import AbstractLandscape
 from escapade.precision import AnyArray
 
@@ -39,12 +39,17 @@ class Walkers(eqx.Module, Generic[AnyArray]):
     branch follows its `parent` until tick `switch`, and its own replica from then on.
     """
 
-    theta: Float[AnyArray, "dim walkers"]
+    state: State
     tick: UInt32[AnyArray, " walkers"]
     seed: UInt32[AnyArray, "2 walkers"]
     replica: UInt32[AnyArray, " walkers"]
     parent: UInt32[AnyArray, " walkers"]
     switch: UInt32[AnyArray, " walkers"]
+
+    @property
+    def theta(self) -> Float[AnyArray, "dim walkers"]:
+        """Where the walkers are."""
+        return position(self.state)
 
     def __len__(self) -> int:
         return self.tick.shape[-1]
@@ -74,6 +79,12 @@ class Problem(eqx.Module):
         within = bool(escape.region.level(np.asarray(escape.minimum)) < 0)
         return escape.minimum if within else escape.start
 
+    def state_at(self, theta: Float[np.ndarray, " dim"]) -> State:
+        """State of a run that begins at theta, on the host in the current precision."""
+        return to_host(
+            self.escape.dynamics.initial_state(self.escape.landscape, jnp.asarray(theta))
+        )
+
     @property
     def ticks_drawn_together(self) -> int:
         """Ticks whose noise is known as soon as that of the first is."""
@@ -87,14 +98,13 @@ class Problem(eqx.Module):
         value = coordinate(theta)
         return jnp.where(within | jnp.isnan(theta).any(), value, jnp.inf), within
 
-    def tick(
-        self, theta: Float[Array, " dim"], draw: Any
-    ) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
+    def tick(self, state: State, draw: Any) -> tuple[State, Float[Array, ""]]:
         """One transition, and the logarithm of its likelihood ratio to the untilted one."""
         landscape, dynamics = self.escape.landscape, self.escape.dynamics
         if self.tilt is None:
-            return dynamics.tick(landscape, theta, draw), jnp.zeros((), theta.dtype)
+            return dynamics.tick(landscape, state, draw), jnp.zeros((), position(state).dtype)
         assert isinstance(dynamics, AbstractGaussianDynamics)
+        theta = position(state)
         normals = draw.astype(theta.dtype)
 
         def sample(each: Array) -> Array:
@@ -107,20 +117,19 @@ class Problem(eqx.Module):
 
 
 def walkers_at(
-    point: Float[np.ndarray, " dim"],
+    state: State,
     seed: UInt32[np.ndarray, " 2"],
     names: Int[np.ndarray, " runs"],
     each: int,
     first_replica: int = 0,
 ) -> Walkers[np.ndarray]:
-    """Walkers at one point at tick 0, `each` of every run, in the current precision."""
+    """Walkers in one state at tick 0, `each` of every run."""
     count = len(names) * each
-    theta = np.asarray(jnp.asarray(point))
     replica = np.tile(np.arange(first_replica, first_replica + each, dtype=np.uint32), len(names))
     none = np.zeros(count, np.uint32)
     seeds = np.stack([_seed_of_run(seed, int(name)) for name in names], axis=1)
     return Walkers(
-        np.repeat(theta[:, None], count, axis=1),
+        side_by_side(state, count),
         none,
         np.repeat(seeds, each, axis=1),
         replica,
@@ -180,14 +189,14 @@ def _advance(
         return (value >= low) & (value <= high) & (value < jnp.inf) & (tick < last_tick)
 
     def move(state: Any, now: Array, draw: Any) -> Any:
-        theta, tick, value, peak, log_weight = state
+        chain, tick, value, peak, log_weight = state
         alive = running(tick, value) & (tick == now)
-        ahead, log_ratio = jax.vmap(problem.tick, in_axes=-1, out_axes=-1)(theta, draw)
-        moved, _ = measure(ahead)
+        ahead, log_ratio = jax.vmap(problem.tick, in_axes=-1, out_axes=-1)(chain, draw)
+        moved, _ = measure(position(ahead))
         value = jnp.where(alive, moved, value)
         log_weight = jnp.where(alive, log_weight + log_ratio, log_weight)
-        theta = jnp.where(alive, ahead, theta)
-        return theta, tick + alive, value, jnp.maximum(peak, value), log_weight
+        chain = select(alive, ahead, chain)
+        return chain, tick + alive, value, jnp.maximum(peak, value), log_weight
 
     def pair_of_ticks(state: Any, step: Any) -> tuple[Any, None]:
         pair, draws = step
@@ -208,11 +217,11 @@ def _advance(
         return (done < blocks) & jnp.any(running(tick, value))
 
     value, _ = measure(walkers.theta)
-    start = (walkers.theta, walkers.tick, value, jnp.maximum(peak, value), log_weight)
-    _, (theta, tick, value, peak, log_weight) = jax.lax.while_loop(
+    start = (walkers.state, walkers.tick, value, jnp.maximum(peak, value), log_weight)
+    _, (chain, tick, value, peak, log_weight) = jax.lax.while_loop(
         unfinished, block, (jnp.uint32(0), start)
     )
-    after = Walkers(theta, tick, walkers.seed, walkers.replica, walkers.parent, walkers.switch)
+    after = Walkers(chain, tick, walkers.seed, walkers.replica, walkers.parent, walkers.switch)
     return after, peak, log_weight, running(tick, value)
 
 
@@ -235,42 +244,42 @@ class Crossings(eqx.Module, Generic[AnyArray]):
 def _recur(
     problem: Problem,
     lanes: Walkers[Array],
-    origin: Float[Array, " dim"],
+    origin: State,
     threshold: Float[Array, ""],
     blocks: UInt32[Array, ""],
     pairs: int,
 ) -> tuple[Walkers[Array], Crossings[Array]]:
-    """Run every lane for ``2 * pairs * blocks`` ticks, back at the origin after each exit.
+    """Run every lane for ``2 * pairs * blocks`` ticks, back in its first state after each exit.
 
     An exit in the middle of an epoch says much about what is left of it, so that the next life
     begins with the next epoch.
     """
     landscape, dynamics = problem.escape.landscape, problem.escape.dynamics
     measure = jax.vmap(problem.progress, in_axes=-1)
-    origin = jnp.asarray(origin, lanes.theta.dtype)[:, None]
+    origin = jax.tree.map(lambda leaf: jnp.asarray(leaf)[..., None], origin)
 
     together = jnp.uint32(problem.ticks_drawn_together)
 
     own = threefry(lanes.seed[0], lanes.seed[1], lanes.replica, jnp.uint32(RESERVOIR))
 
     def move(state: Any, now: Array, draw: Any) -> Any:
-        theta, value, kept, kept_tick, count, lived, birth = state
+        chain, value, kept, kept_tick, count, lived, birth = state
         alive = now >= birth
-        ahead, _ = jax.vmap(problem.tick, in_axes=-1, out_axes=-1)(theta, draw)
-        moved, within = measure(ahead)
+        ahead, _ = jax.vmap(problem.tick, in_axes=-1, out_axes=-1)(chain, draw)
+        moved, within = measure(position(ahead))
         crossed = alive & (value < threshold) & ~(moved < threshold)
         count = count + crossed
         # The c-th crossing replaces the one kept with probability 1 / c.
         word, _ = threefry(*own, now, now)
         share = word.astype(jnp.float32) * jnp.float32(2.0**-32)
         chosen = crossed & (share * count < 1)
-        kept = jnp.where(chosen, ahead, kept)
+        kept = select(chosen, ahead, kept)
         kept_tick = jnp.where(chosen, now + 1, kept_tick)
         left = alive & ~within & ~jnp.isnan(moved)
-        theta = jnp.where(left, origin, jnp.where(alive, ahead, theta))
+        chain = select(left, origin, select(alive, ahead, chain))
         value = jnp.where(left, at_origin, jnp.where(alive, moved, value))
         birth = jnp.where(left, (now + together) // together * together, birth)
-        return theta, value, kept, kept_tick, count, lived + alive, birth
+        return chain, value, kept, kept_tick, count, lived + alive, birth
 
     def pair_of_ticks(state: Any, step: Any) -> tuple[Any, None]:
         pair, draws = step
@@ -278,7 +287,7 @@ def _recur(
         return move(move(state, 2 * pair, even), 2 * pair + 1, odd), None
 
     first_pair = lanes.tick // 2
-    at_origin = measure(origin)[0][0]
+    at_origin = measure(position(origin))[0][0]
 
     def block(done: Array, state: Any) -> Any:
         ahead = first_pair + (done * pairs + jnp.arange(pairs, dtype=jnp.uint32))[:, None]
@@ -288,12 +297,12 @@ def _recur(
     value, _ = measure(lanes.theta)
     none = jnp.zeros(len(lanes), jnp.int32)
     # The switch of a recurrent lane, which has no parent, is the tick of its next birth.
-    start = (lanes.theta, value, lanes.theta, lanes.tick, none, none, lanes.switch)
-    theta, value, kept, kept_tick, count, lived, birth = jax.lax.fori_loop(
+    start = (lanes.state, value, lanes.state, lanes.tick, none, none, lanes.switch)
+    chain, value, kept, kept_tick, count, lived, birth = jax.lax.fori_loop(
         jnp.uint32(0), blocks, block, start
     )
     ticks = lanes.tick + 2 * pairs * blocks
-    after = Walkers(theta, ticks, lanes.seed, lanes.replica, lanes.parent, birth)
+    after = Walkers(chain, ticks, lanes.seed, lanes.replica, lanes.parent, birth)
     state = Walkers(kept, kept_tick, lanes.seed, lanes.replica, lanes.parent, lanes.switch)
     return after, Crossings(count, state, lived, value)
 

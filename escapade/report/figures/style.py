@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -17,7 +17,9 @@ from scipy.optimize import isotonic_regression
 
 from escapade.report import formats
 from escapade.report.reading import DYNAMICS, Reading
-from escapade.study.results import StudyResult
+
+Result = TypeVar("Result")
+"""What is drawn: a study or an inspection."""
 
 INK, MUTED, RULE, PAPER = "#1f2328", "#646c75", "#d5dade", "#ffffff"
 BLUE, SKY, GREEN, ORANGE = "#0072b2", "#56b4e9", "#009e73", "#e69f00"
@@ -80,16 +82,13 @@ SETTINGS: dict[Any, Any] = {
 }
 
 
-Drawing = Callable[[StudyResult], Figure]
-
-
-def styled(draw: Drawing) -> Drawing:
+def styled(draw: Callable[[Result], Figure]) -> Callable[[Result], Figure]:
     """Draw with the report's Matplotlib settings, leaving those of the caller as they are."""
 
     @wraps(draw)
-    def inner(study: StudyResult) -> Figure:
+    def inner(result: Result) -> Figure:
         with mpl.rc_context(SETTINGS):
-            return draw(study)
+            return draw(result)
 
     return inner
 

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import InvalidArgument, NotAMinimum, NotInRegion, Unsupported
 from escapade.escape import Escape
 from escapade.landscape import AbstractLandscape
@@ -28,7 +29,8 @@ def quasipotential(
     """Quasipotential V of an escape on a grid: ``log E[nu] ~ (B / eta) min V`` on any boundary.
 
     The dynamics are taken in the limit of small learning rate, with Gaussian noise of their
-    covariance. See `quasipotential_on_grid` for the method and the errors raised.
+    covariance. See `quasipotential_on_grid` for the method and the errors raised; dynamics with a
+    memory (momentum, Adam) are not supported.
 
     Args:
         escape: the problem; its region plays no part.
@@ -38,6 +40,7 @@ def quasipotential(
         source: the attracting point, shape (dim,), or points in order along a stable limit cycle,
             shape (n, dim); the escape's minimum unless given.
     """
+    require_no_memory(escape.dynamics, "the quasipotential")
     noise = getattr(escape.dynamics, "noise", None)
     scale = 1.0
     if noise is None:

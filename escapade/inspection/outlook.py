@@ -1,0 +1,340 @@
+"""Will SGD stay here? The exit from each region: how many steps, which way, by which mechanism."""
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+from escapade.dynamics import MinibatchSGD
+from escapade.errors import EscapadeError, InvalidArgument, Unstable, in_one_line
+from escapade.inspection.drift import Fall, Wandering
+from escapade.inspection.stability import Stability
+from escapade.minimum.local_model import LocalModel
+from escapade.region import AbstractRegion, Ball, HalfSpace, Slab, Sublevel
+from escapade.region._base import fits
+from escapade.theory.diagnose import DRIFT
+from escapade.theory.groups import SHELL
+from escapade.theory.network_law import SEARCH, NetworkExit, ellipsoid_exit, linear_exit
+from escapade.theory.noise_correction import noise_correction
+from escapade.theory.prediction import Diagnosis, Groups, Prediction
+
+NAN_GROUPS = Groups(*(float("nan"),) * 5, (float("nan"), float("nan")))
+
+
+class Outlook(eqx.Module):
+    """The exit from one region.
+
+    Attributes:
+        region: what is left.
+        prediction: mean exit time from the minimum, with its assumptions; None where the point is
+            no place SGD stays at.
+        diagnosis: the mechanism.
+        steps: expected number of steps, whatever the mechanism; infinite where none is in sight.
+        direction: unit vector of the most likely exit; None where unknown.
+    """
+
+    region: AbstractRegion
+    prediction: Prediction | None
+    diagnosis: Diagnosis
+    steps: float
+    direction: Float[np.ndarray, " dim"] | None
+
+    def __str__(self) -> str:
+        lines = [f"{self.region}: {self.diagnosis}"]
+        if self.prediction is not None:
+            lines.append(f"  {self.prediction}")
+        return "\n".join(lines)
+
+
+class Surroundings(eqx.Module):
+    """Everything measured at the point that an exit depends on.
+
+    Attributes:
+        model: curvature and noise.
+        stability: of this learning rate and batch size.
+        fall: where the noiseless descent leads, if the point is no minimum.
+        wandering: how the force changes along with typical fluctuations.
+        noise_factor: share of the noise variance left by the sampling.
+    """
+
+    model: LocalModel
+    stability: Stability
+    fall: Fall
+    wandering: Wandering | None = eqx.field(static=True)
+    noise_factor: float = 1.0
+
+    def at(self, dynamics: MinibatchSGD, noise_factor: float) -> "Surroundings":
+        """The same point under another learning rate and batch size."""
+        return Surroundings(
+            self.model,
+            self.stability.at(
+                self.model.curvatures[: len(self.stability.curvature_spread)],
+                dynamics.learning_rate,
+                dynamics.batch_size,
+            ),
+            self.fall.at(dynamics.learning_rate, dynamics.batch_size),
+            None,
+            noise_factor,
+        )
+
+
+def default_regions(
+    direction: Float[np.ndarray, " dim"], sharpness: float, depth: float
+) -> tuple[AbstractRegion, ...]:
+    """A slab across the sharpest direction, a sublevel set and a ball, of one depth.
+
+    The slab's faces and the ball's surface stand where the loss has risen by `depth` along the
+    sharpest direction.
+    """
+    reach = float(np.sqrt(2 * depth / sharpness))
+    return Slab(direction, reach), Sublevel(depth), Ball(reach)
+
+
+def require_region(region: AbstractRegion, dim: int) -> None:
+    """Check that a region can be judged from the neighbourhood of the point.
+
+    Raises:
+        InvalidArgument: when it cannot.
+    """
+    if not isinstance(region, Slab | HalfSpace | Ball | Sublevel):
+        raise InvalidArgument(
+            f"regions holds {region!r}; an inspection takes Slab, HalfSpace, Ball and Sublevel: "
+            "describe an escapade.Escape and simulate it for any other"
+        )
+    anchor = region.center if isinstance(region, Ball) else getattr(region, "reference", None)
+    if anchor is not None:
+        raise InvalidArgument(
+            f"regions holds a {region} with a centre or reference of its own; those of an "
+            "inspection are centred at the point inspected"
+        )
+    if isinstance(region, Slab | HalfSpace):
+        fits(region.normal, dim, "normal")
+
+
+def outlook(
+    surroundings: Surroundings,
+    region: AbstractRegion,
+    dynamics: MinibatchSGD,
+    *,
+    quick: bool = False,
+) -> Outlook:
+    """Judge the exit from one region; `quick` gives a few per cent away."""
+    try:
+        law = _law(surroundings, region, dynamics, SEARCH if quick else None)
+    except Unstable as error:
+        diagnosis = Diagnosis("unstable", in_one_line(error), _stiff(surroundings))
+        return Outlook(region, None, diagnosis, _growth_steps(surroundings, region), None)
+    except EscapadeError as error:
+        fallen = _falls(surroundings, region, np.inf)
+        diagnosis = fallen or Diagnosis("drift", in_one_line(error), NAN_GROUPS)
+        return Outlook(region, None, diagnosis, surroundings.fall.steps_to_leave(region), None)
+    prediction, shift = _prediction(surroundings, region, dynamics, law)
+    diagnosis = _mechanism(surroundings, region, prediction, law, shift)
+    steps = prediction.mean
+    if diagnosis.mechanism == "drift":
+        steps = min(steps, surroundings.fall.steps_to_leave(region))
+    if diagnosis.mechanism == "unstable":
+        steps = _growth_steps(surroundings, region)
+    basis = surroundings.model.basis
+    direction = basis @ (law.direction / np.linalg.norm(law.direction))
+    return Outlook(region, prediction, diagnosis, steps, direction)
+
+
+def _law(
+    surroundings: Surroundings,
+    region: AbstractRegion,
+    dynamics: MinibatchSGD,
+    samples: int | None,
+) -> NetworkExit:
+    model = surroundings.model
+    rate, batch = dynamics.learning_rate, dynamics.batch_size / surroundings.noise_factor
+    if isinstance(region, Slab | HalfSpace):
+        size = region.half_width if isinstance(region, Slab) else region.offset
+        along = model.basis.T @ region.normal
+        return linear_exit(model, along, size, isinstance(region, Slab), rate, batch)
+    if isinstance(region, Ball):
+        return ellipsoid_exit(model, "ball", region.radius, rate, batch, samples=samples)
+    assert isinstance(region, Sublevel)
+    return ellipsoid_exit(model, "sublevel", region.depth, rate, batch, samples=samples)
+
+
+def _prediction(
+    surroundings: Surroundings, region: AbstractRegion, dynamics: MinibatchSGD, law: NetworkExit
+) -> tuple[Prediction, float]:
+    """The prediction, and the share of the way to the boundary that noise pushes the mean."""
+    model, groups = surroundings.model, law.groups
+    lines = [
+        _line(groups.barrier >= 2, f"exit over a barrier: b = {groups.barrier:.3g} (at least 2)"),
+        _line(
+            groups.shell_ratio <= SHELL,
+            "the region lies outside the typical shell: mean squared distance by the exit over "
+            f"size squared is {groups.shell_ratio:.2g} (at most {SHELL:g})",
+        ),
+        _line(groups.stiffness < 2, f"stable step: eta lambda_max = {groups.stiffness:.3g} (< 2)"),
+    ]
+    if isinstance(region, Slab | HalfSpace):
+        along = model.basis.T @ region.normal
+        outside = float(np.sqrt(max(1 - along @ along, 0.0)))
+        lines.append(
+            _line(
+                outside <= 0.01,
+                f"the normal lies in the directions measured, but for {outside:.2g} (at most 0.01)",
+            )
+        )
+    if law.least_barrier < 0.5 * groups.barrier:
+        lines.append(
+            _line(
+                False,
+                "the easiest direction is among those measured: noise in many flat directions "
+                f"could hide an easier one, with a barrier down to {law.least_barrier:.3g}",
+            )
+        )
+    away = surroundings.fall.displacement(region)
+    lines.append(
+        _line(
+            away <= 0.1,
+            f"the minimum lies here: a Newton step moves {100 * away:.2g} % of the way to the "
+            "boundary (at most 10 %)",
+        )
+    )
+    effect = law.noise_effect
+    if effect is None:
+        rising = model.curvatures > 0
+        effect = noise_correction(
+            model.slopes[:, rising],
+            model.curvatures[rising],
+            law.momentum[rising],
+            dynamics.learning_rate / dynamics.batch_size,
+            one_sided=isinstance(region, HalfSpace),
+        )
+        lines.append(
+            _line(
+                abs(effect) <= 0.3,
+                "Gaussian noise: skewness and tails of the minibatch noise change log E[nu] by "
+                f"about {effect:+.2g} (at most 0.3)",
+            )
+        )
+        unknown = [np.log1p(law.relative_error), effect]
+    else:
+        lines.append(
+            _line(
+                abs(effect) <= 1.5,
+                "noise along the exit not far from Gaussian: its skewness and tails, which are "
+                f"included, change log E[nu] by {effect:+.2g} (at most 1.5)",
+            )
+        )
+        unknown = [np.log1p(law.relative_error), 0.1 * effect]
+    shift = 0.0
+    if surroundings.wandering is not None:
+        found = surroundings.wandering.at(model, law, law.log_mean)
+        shift = found.shift
+        lines += [
+            _line(
+                found.nonlinearity <= 0.1,
+                "quadratic up to the exit: with typical fluctuations in the other directions the "
+                f"force there differs from linear by {100 * found.nonlinearity:.2g} % "
+                "(at most 10 %)",
+            ),
+            _line(
+                2 / 3 <= found.noise_ratio <= 1.5,
+                "the same noise up to the exit: there its variance is "
+                f"{found.noise_ratio:.3g} times that at the minimum (0.67 to 1.5)",
+            ),
+        ]
+        # The barrier is an integral of force over noise; on the way it differs half as much.
+        unknown += [
+            0.5 * groups.barrier * found.nonlinearity,
+            0.5 * groups.barrier * abs(np.log(found.noise_ratio)),
+        ]
+    stated = float(np.expm1(min(np.linalg.norm(unknown), 50.0)))
+    groups = eqx.tree_at(lambda g: g.noise_correction, groups, effect)
+    return (
+        Prediction(
+            theory="quadratic",
+            log_mean=law.log_mean,
+            relative_error=stated,
+            exponent=law.exponent,
+            groups=groups,
+            assumptions=tuple(lines),
+            source="uniform mean exit time, matrix-free (docs/networks.md)",
+        ),
+        shift,
+    )
+
+
+def _mechanism(
+    surroundings: Surroundings,
+    region: AbstractRegion,
+    prediction: Prediction,
+    law: NetworkExit,
+    shift: float,
+) -> Diagnosis:
+    groups, stability = prediction.groups, surroundings.stability
+    if stability.growth > 1:
+        return Diagnosis(
+            "unstable",
+            "mean-square unstable: the spread of curvature between minibatches multiplies the "
+            f"variance by {stability.growth:.3g} each step",
+            groups,
+        )
+    fallen = _falls(surroundings, region, prediction.mean)
+    if fallen is not None:
+        return fallen
+    if groups.shell_ratio >= SHELL:
+        return Diagnosis(
+            "diffusive",
+            f"by then typical fluctuations fill {groups.shell_ratio:.2g} of the region's size "
+            f"squared, in {groups.effective_dimension:.2g} effective directions",
+            groups,
+        )
+    if abs(shift) >= DRIFT:
+        return Diagnosis(
+            "drift",
+            f"the noise moves the mean position by {100 * abs(shift):.0f} % of the distance to the "
+            "boundary (third derivatives of the loss)",
+            groups,
+        )
+    return Diagnosis(
+        "activated", f"a rare fluctuation must climb a barrier b = {groups.barrier:.3g}", groups
+    )
+
+
+def _falls(surroundings: Surroundings, region: AbstractRegion, steps: float) -> Diagnosis | None:
+    fall = surroundings.fall.steps_to_leave(region)
+    if not fall < steps:
+        return None
+    return Diagnosis(
+        "drift",
+        f"this is no minimum: descent alone leaves the region after about {fall:.3g} steps",
+        _stiff(surroundings),
+    )
+
+
+def _growth_steps(surroundings: Surroundings, region: AbstractRegion) -> float:
+    """Steps until the noise of one step, multiplied anew each step, fills the region."""
+    stability, sharpest = surroundings.stability, float(surroundings.model.curvatures[0])
+    match region:
+        case Slab():
+            square = region.half_width**2
+        case HalfSpace():
+            square = region.offset**2
+        case Ball():
+            square = region.radius**2
+        case Sublevel():
+            square = 2 * region.depth / sharpest
+        case _:
+            raise AssertionError(region)
+    variance = float(surroundings.model.covariance[0, 0])
+    seed = stability.learning_rate**2 / stability.batch_size * variance
+    growth = max(stability.growth, 1 + 1e-9)
+    if not seed > 0:
+        return float("inf")
+    return float(max(np.log1p(square * (growth - 1) / seed) / np.log(growth), 1.0))
+
+
+def _stiff(surroundings: Surroundings) -> Groups:
+    stiffness = surroundings.stability.learning_rate * float(surroundings.model.curvatures[0])
+    return eqx.tree_at(lambda groups: groups.stiffness, NAN_GROUPS, stiffness)
+
+
+def _line(holds: bool, text: str) -> str:
+    return f"{'holds' if holds else 'FAILS'}: {text}"
