@@ -2,7 +2,7 @@
 
 Describe an `Escape` (what is left, by which dynamics, out of which region), then ask a verb about
 it: `simulate`, `split`, `solve`, `predict`, `minimum_steepness`, `quasipotential`, `steepness`,
-`diagnose`.
+`diagnose`. `inspect` asks them of a network, matrix-free; `Monitor` watches training.
 """
 
 from escapade import data, errors, noise
@@ -35,6 +35,7 @@ from escapade.exits import (
     simulate,
     split,
 )
+from escapade.inspection import Inspection, inspect
 from escapade.minimum import Minimum, Neighbourhood, find_minimum, neighbourhood, train
 from escapade.region import Ball, Basin, HalfSpace, Slab, Sublevel, Where
 from escapade.steepness import (
@@ -56,6 +57,7 @@ from escapade.theory import (
     predict,
     relaxation,
 )
+from escapade.training import Monitor
 
 __version__ = "0.1.0"
 
@@ -75,12 +77,14 @@ __all__ = [
     "Groups",
     "HalfSpace",
     "HeavyTailedSGD",
+    "Inspection",
     "Instanton",
     "Interrupted",
     "LangevinSGD",
     "MinibatchSGD",
     "Minimum",
     "MomentumSGD",
+    "Monitor",
     "Neighbourhood",
     "OptaxSGD",
     "Prediction",
@@ -100,6 +104,7 @@ __all__ = [
     "find_minimum",
     "hazard_ratio",
     "importance_sample",
+    "inspect",
     "iterates",
     "landscapes",
     "log_mean_regression",

@@ -55,7 +55,7 @@ import escapade, escapade.cli, escapade.study
 import jax
 assert jax.config.jax_enable_x64 is False, "import switched x64 on"
 assert jax.numpy.zeros(2, float).dtype == "float32"
-heavy = {"torch", "dask", "distributed", "matplotlib", "sklearn", "pooch"} & set(sys.modules)
+heavy = {"torch", "flax", "optax", "dask", "distributed", "matplotlib", "sklearn", "pooch"} & set(sys.modules)
 assert not heavy, heavy
 import escapade.report
 assert "matplotlib" in sys.modules

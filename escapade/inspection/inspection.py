@@ -91,17 +91,10 @@ class Inspection(eqx.Module):
 
     @property
     def answer(self) -> str:
-        """The answer in a sentence or two."""
-        sgd = f"SGD at learning rate {self.learning_rate:g} and batch size {self.batch_size}"
-        first = self.first_exit
-        if first is None:
-            return f"{sgd} was not followed out of here: this is {self.stationarity}."
-        if first.diagnosis.mechanism == "unstable":
-            return f"{sgd} does not stay here: {first.diagnosis.reason}."
-        return (
-            f"{sgd} leaves the {first.region} after about {steps_text(first.steps)} "
-            f"({first.diagnosis.mechanism}: {first.diagnosis.reason})."
-        )
+        """The answer in two sentences: what SGD will do here, and how far that can be trusted."""
+        from escapade.inspection.text import answer
+
+        return " ".join(answer(self))
 
     def layers(self, vector: Float[np.ndarray, " dim"]) -> dict[str, float]:
         """Share of a vector's squared length in each parameter array."""
@@ -119,8 +112,8 @@ class Inspection(eqx.Module):
         return _plain(self, large=self.dim)
 
     def to_json(self) -> str:
-        """`to_dict` as text."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=True)
+        """`to_dict` as text; what is no number (NaN, infinity) is null."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def __str__(self) -> str:
         from escapade.inspection.text import summary
@@ -154,13 +147,6 @@ class Change(eqx.Module):
     mechanism: str
 
 
-def steps_text(steps: float) -> str:
-    """A number of steps in words."""
-    if not np.isfinite(steps):
-        return "more steps than anything lasts"
-    return f"{steps:.3g} steps"
-
-
 def _size_of(name: str) -> int:
     """Numbers in an array named like ``layers[0].weight (8, 64)``."""
     shape = name[name.rindex("(") + 1 : name.rindex(")")]
@@ -174,11 +160,15 @@ def _plain(value: Any, large: int) -> Any:
         plain = {name: _plain(field, large) for name, field in fields.items()}
         return {name: field for name, field in plain.items() if field is not _LARGE}
     if isinstance(value, np.ndarray):
-        return _LARGE if large in value.shape and value.size >= large > 64 else value.tolist()
+        if large in value.shape and value.size >= large > 64:
+            return _LARGE
+        return _plain(value.tolist(), large)
     if isinstance(value, np.generic):
-        return value.item()
+        return _plain(value.item(), large)
     if isinstance(value, tuple | list):
         return [_plain(part, large) for part in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
     return value
 
 

@@ -6,7 +6,7 @@ from jaxtyping import Float
 
 from escapade.dynamics import MinibatchSGD
 from escapade.errors import EscapadeError, InvalidArgument, Unstable, in_one_line
-from escapade.inspection.drift import Fall, Wandering
+from escapade.inspection.drift import LONGEST, Fall, Wandering
 from escapade.inspection.stability import Stability
 from escapade.minimum.local_model import LocalModel
 from escapade.region import AbstractRegion, Ball, HalfSpace, Slab, Sublevel
@@ -245,7 +245,7 @@ def _prediction(
             0.5 * groups.barrier * found.nonlinearity,
             0.5 * groups.barrier * abs(np.log(found.noise_ratio)),
         ]
-    stated = float(np.expm1(min(np.linalg.norm(unknown), 50.0)))
+    stated = float(np.expm1(min(float(np.linalg.norm(unknown)), 50.0)))
     groups = eqx.tree_at(lambda g: g.noise_correction, groups, effect)
     return (
         Prediction(
@@ -279,6 +279,13 @@ def _mechanism(
     fallen = _falls(surroundings, region, prediction.mean)
     if fallen is not None:
         return fallen
+    if surroundings.fall.unstable_curvature < 0 and not prediction.mean < LONGEST:
+        return Diagnosis(
+            "drift",
+            "this is no minimum: along some direction the loss curves downwards "
+            f"({surroundings.fall.unstable_curvature:.3g}), and no barrier holds SGD",
+            groups,
+        )
     if groups.shell_ratio >= SHELL:
         return Diagnosis(
             "diffusive",

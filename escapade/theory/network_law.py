@@ -151,7 +151,7 @@ def _through_levels(
         )
     if not np.isfinite(min(logs)):
         return float(min(logs))
-    if len(levels) == 2 and np.isclose(*levels, rtol=1e-6):
+    if len(levels) == 2 and np.isclose(levels[0], levels[1], rtol=1e-6):
         form = LinearForm(np.ones(1), float(levels[0]), two_sided=True)
         return uniform_mean_exit_time(rate, noise, form, learning_rate, learning_rate).log_mean
     return float(-np.logaddexp.reduce([-value for value in logs]))
