@@ -283,9 +283,7 @@ def main() -> None:
         show()
         code = getattr(error, "exit_code", 2)
     if code == 130:
-        _errors.print(
-            "interrupted; finished cells of a study are saved, the same command goes on from there"
-        )
+        _errors.print("interrupted; finished cells are saved, the same study goes on from here")
     sys.exit(code)
 
 

@@ -27,8 +27,10 @@ from escapade.landscape import AbstractEmpirical, AbstractExpansion
 from escapade.landscape._base import as_points, positive_number
 from escapade.minimum.krylov import (
     AlignmentEstimate,
+    Eigenpairs,
     Extremes,
     SpectralDensity,
+    dense_extremes,
     estimate_alignment,
     exact_density,
     extreme_eigenpairs,
@@ -94,7 +96,7 @@ def inspect(
         progress: called with a few words at each stage.
 
     Raises:
-        InvalidArgument: when an argument does not fit.
+        InvalidArgument: when an argument does not fit, or the time budget is too small.
         Diverged: when the loss or gradient at the point is NaN or infinite.
     """
     if not isinstance(landscape, AbstractEmpirical):
@@ -110,7 +112,15 @@ def inspect(
     point = _point(landscape, theta)
     budget.say("loss and gradient")
     expansion = _expand(landscape, point, precision, memory)
-    found = _Measurements(landscape, expansion, dynamics, budget, seed, count)
+    try:
+        found = _Measurements(landscape, expansion, dynamics, budget, seed, count)
+    except NotConverged as error:
+        if time_budget is None:
+            raise
+        raise InvalidArgument(
+            f"time_budget is {time_budget:g} seconds, too few for the first measurements "
+            f"({budget.spent:.3g} seconds so far); give more time, or fewer examples"
+        ) from error
     depth = expansion.loss if depth is None else positive_number(depth, "depth")
     if regions is None and not depth > 0:
         raise InvalidArgument(f"the loss here is {depth:.3g}; give depth, the rise that counts")
@@ -172,30 +182,38 @@ class _Measurements:
         self.whole = self.dim <= WHOLE
         self.factor = dynamics.finite_population_factor(landscape)
         budget.say("sharpest directions")
-        self.extremes: Extremes = extreme_eigenpairs(
-            expansion.hessian_product,
+        self.extremes = self._extremes(count)
+        self.noise = self._noise(count) if budget.allows("noisiest directions") else None
+        self.alignment = self._alignment()
+        self.noise_trace = self.alignment.noise_trace
+        self.stationarity = self._stationarity()
+
+    def _extremes(self, count: int) -> Extremes:
+        if self.whole:
+            return dense_extremes(self.expansion.hessian_product, self.dim, count, 1)
+        return extreme_eigenpairs(
+            self.expansion.hessian_product,
             self.dim,
             count,
             1,
             tolerance=1e-3 if self.precision == "float32" else 1e-6,
-            seed=seed,
-            deadline=budget.until(0.35),
+            seed=self.seed,
+            deadline=self.budget.until(0.35),
             precision=self.precision,
         )
-        self.noise = None
-        if budget.allows("noisiest directions"):
-            self.noise = largest_eigenpairs(
-                expansion.noise_product,
-                self.dim,
-                count,
-                tolerance=1e-3,
-                seed=seed + 1,
-                deadline=budget.until(0.5),
-                precision=self.precision,
-            )
-        self.alignment = self._alignment()
-        self.noise_trace = self.alignment.noise_trace
-        self.stationarity = self._stationarity()
+
+    def _noise(self, count: int) -> Eigenpairs:
+        if self.whole:
+            return dense_extremes(self.expansion.noise_product, self.dim, count, 0).largest
+        return largest_eigenpairs(
+            self.expansion.noise_product,
+            self.dim,
+            count,
+            tolerance=1e-3,
+            seed=self.seed + 1,
+            deadline=self.budget.until(0.5),
+            precision=self.precision,
+        )
 
     def _span(self) -> Float[np.ndarray, "dim directions"]:
         if self.whole:

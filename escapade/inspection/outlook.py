@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Float
 
 from escapade.dynamics import MinibatchSGD
-from escapade.errors import EscapadeError, InvalidArgument, Unstable, in_one_line
+from escapade.errors import DegenerateNoise, EscapadeError, InvalidArgument, Unstable, in_one_line
 from escapade.inspection.drift import LONGEST, Fall, Wandering
 from escapade.inspection.stability import Stability
 from escapade.minimum.local_model import LocalModel
@@ -123,6 +123,13 @@ def outlook(
     except Unstable as error:
         diagnosis = Diagnosis("unstable", in_one_line(error), _stiff(surroundings))
         return Outlook(region, None, diagnosis, _growth_steps(surroundings, region), None)
+    except DegenerateNoise as error:
+        unstable = _unstable(surroundings, _stiff(surroundings))
+        if unstable is not None:
+            return Outlook(region, None, unstable, _growth_steps(surroundings, region), None)
+        fallen = _falls(surroundings, region, np.inf)
+        diagnosis = fallen or Diagnosis("activated", in_one_line(error), _stiff(surroundings))
+        return Outlook(region, None, diagnosis, surroundings.fall.steps_to_leave(region), None)
     except EscapadeError as error:
         fallen = _falls(surroundings, region, np.inf)
         diagnosis = fallen or Diagnosis("drift", in_one_line(error), NAN_GROUPS)
@@ -268,14 +275,10 @@ def _mechanism(
     law: NetworkExit,
     shift: float,
 ) -> Diagnosis:
-    groups, stability = prediction.groups, surroundings.stability
-    if stability.growth > 1:
-        return Diagnosis(
-            "unstable",
-            "mean-square unstable: the spread of curvature between minibatches multiplies the "
-            f"variance by {stability.growth:.3g} each step",
-            groups,
-        )
+    groups = prediction.groups
+    unstable = _unstable(surroundings, groups)
+    if unstable is not None:
+        return unstable
     fallen = _falls(surroundings, region, prediction.mean)
     if fallen is not None:
         return fallen
@@ -302,6 +305,18 @@ def _mechanism(
         )
     return Diagnosis(
         "activated", f"a rare fluctuation must climb a barrier b = {groups.barrier:.3g}", groups
+    )
+
+
+def _unstable(surroundings: Surroundings, groups: Groups) -> Diagnosis | None:
+    growth = surroundings.stability.growth
+    if growth <= 1:
+        return None
+    return Diagnosis(
+        "unstable",
+        "mean-square unstable: the spread of curvature between minibatches multiplies the variance "
+        f"by {growth:.3g} each step",
+        groups,
     )
 
 

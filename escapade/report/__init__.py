@@ -11,6 +11,7 @@ from escapade.report.figures import (
     survival,
 )
 from escapade.report.figures.instanton import instanton_directions, instanton_map
+from escapade.report.figures.training import training
 from escapade.report.inspection import write_inspection
 from escapade.report.write import write_report
 
@@ -25,6 +26,7 @@ __all__ = [
     "regimes",
     "spectrum",
     "survival",
+    "training",
     "write_inspection",
     "write_report",
 ]

@@ -47,9 +47,13 @@ class AbstractLevel(eqx.Module):
         nodes = edges[:-1, None] + half * (1 + _NODES)
         logs = self.log_integrand(np.concatenate([nodes.ravel(), levels]))
         inside, at_levels = logs[: nodes.size].reshape(nodes.shape), logs[nodes.size :]
-        top = np.max(inside)
-        sums = np.cumsum(np.sum(np.exp(inside - top) * _WEIGHTS * half, axis=1))
-        log_means = top + np.log(sums[-len(levels) :])
+        # Panel by panel: beyond a high barrier neighbouring levels are apart by more than exp(700).
+        top = np.max(inside, axis=1)
+        with np.errstate(divide="ignore"):  # a panel of no width
+            log_panels = top + np.log(
+                np.sum(np.exp(inside - top[:, None]) * _WEIGHTS * half, axis=1)
+            )
+        log_means = np.logaddexp.accumulate(log_panels)[-len(levels) :]
         return log_means, np.exp(at_levels - log_means)
 
 

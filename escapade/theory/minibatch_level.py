@@ -1,8 +1,8 @@
 """Exit along one Hessian eigenvector under the noise that minibatches really have.
 
 Near the minimum the displacement along an eigenvector of curvature lambda is the scalar chain
-``x' = a x - (eta / B) sum of B slopes``, ``a = 1 - eta lambda``. As it is linear, its stationary law
-has the cumulant generating function ``Lambda(s) = sum_k B kappa(-eta a^k s / B)`` with
+``x' = a x - (eta / B) sum of B slopes``, ``a = 1 - eta lambda``. As it is linear, its stationary
+law has the cumulant generating function ``Lambda(s) = sum_k B kappa(-eta a^k s / B)`` with
 ``kappa(q) = log mean_i exp(q xi_i)`` over the examples' centred slopes: skewness and tails included
 to all orders. The saddlepoint ``Lambda'(s) = x`` gives the probability beyond x as that of a
 standard normal beyond

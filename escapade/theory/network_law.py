@@ -38,6 +38,9 @@ FULL = 0.999
 ALONE = 0.999
 """Share of a normal along one eigenvector from which its noise is that eigenvector's."""
 
+QUIET = 1e-6
+"""Standard deviation, as a share of the way to the boundary, below which there is no noise."""
+
 SEARCH = 256
 """Boundary points while the mean exit time is searched for."""
 
@@ -89,16 +92,20 @@ def linear_exit(
     used = np.abs(normal) > 1e-8 * np.linalg.norm(normal)
     if not np.all(curvatures[used] > 0):
         raise Unstable("the normal has directions along which the loss does not curve upwards")
-    hessian = np.diag(curvatures[used])
-    form = LinearForm(normal[used], offset, two_sided)
-    found = uniform_mean_exit_time(
-        hessian, covariance[np.ix_(used, used)], form, learning_rate, batch_size
-    )
     sums = curvatures[:, None] + curvatures - learning_rate * np.outer(curvatures, curvatures)
     spread = np.where(sums > 0, covariance / np.where(sums > 0, sums, 1.0), 0.0)
     toward = spread @ normal
     variance = float(normal @ toward)
     epsilon_squared = learning_rate / batch_size
+    if not epsilon_squared * variance > (QUIET * offset) ** 2:
+        raise DegenerateNoise(
+            "there is next to no gradient noise along the normal, so SGD never leaves through it"
+        )
+    hessian = np.diag(curvatures[used])
+    form = LinearForm(normal[used], offset, two_sided)
+    found = uniform_mean_exit_time(
+        hessian, covariance[np.ix_(used, used)], form, learning_rate, batch_size
+    )
     log_mean, effect = found.log_mean, None
     column = int(np.argmax(np.abs(normal)))
     if abs(normal[column]) > ALONE * np.linalg.norm(normal):

@@ -19,6 +19,7 @@ from escapade.minimum.krylov.density import (
 from escapade.minimum.krylov.eigenpairs import (
     Eigenpairs,
     Extremes,
+    dense_extremes,
     extreme_eigenpairs,
     largest_eigenpairs,
     lowest_eigenpairs,
@@ -47,6 +48,7 @@ __all__ = [
     "ReducedCovariance",
     "ReducedNeighbourhood",
     "SpectralDensity",
+    "dense_extremes",
     "estimate_alignment",
     "exact_density",
     "extreme_eigenpairs",

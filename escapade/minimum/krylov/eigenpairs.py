@@ -149,6 +149,32 @@ def extreme_eigenpairs(
     )
 
 
+def dense_extremes(product: Product, dim: int, largest: int, lowest: int) -> Extremes:
+    """Both ends of a spectrum from the whole matrix: every copy of a repeated eigenvalue.
+
+    Costs `dim` products and a matrix of dim x dim, so it is for small operators.
+
+    Raises:
+        Diverged: when a product is NaN or infinite.
+    """
+    operator = Operator(product, dim)
+    matrix = np.stack([operator(row) for row in np.eye(dim)])
+    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+    residuals = np.linalg.norm(matrix @ vectors - vectors * values, axis=0)
+
+    def pairs(which: slice) -> Eigenpairs:
+        return Eigenpairs(
+            values[which],
+            vectors[:, which],
+            residuals[which],
+            residuals[which],
+            operator.products,
+            True,
+        )
+
+    return Extremes(pairs(slice(None, -min(largest, dim) - 1, -1)), pairs(slice(min(lowest, dim))))
+
+
 class _Ritz(NamedTuple):
     values: Float[np.ndarray, " size"]
     coordinates: Float[np.ndarray, "size size"]
