@@ -259,7 +259,7 @@ def test_ctrl_c_has_its_own_code(run, monkeypatch, tmp_path):
     monkeypatch.setattr("escapade.study.run_study", interrupt)
     code, _, errors = run("study", well(tmp_path))
     assert code == 130
-    assert "interrupted; finished cells of a study are saved" in errors
+    assert "interrupted; finished cells are saved" in errors
     assert "Traceback" not in errors
 
 
