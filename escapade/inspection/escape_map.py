@@ -6,6 +6,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+MECHANISMS = ("activated", "diffusive", "drift", "unstable")
+
 
 class EscapeMap(eqx.Module):
     """The exit from one region at many learning rates and batch sizes.
@@ -24,7 +26,7 @@ class EscapeMap(eqx.Module):
     batch_sizes: Float[np.ndarray, " batches"]
     steps: Float[np.ndarray, "rates batches"]
     mechanisms: np.ndarray
-    names: tuple[str, ...] = ("activated", "diffusive", "drift", "unstable")
+    names: tuple[str, ...] = MECHANISMS
 
 
 def escape_map(
@@ -47,11 +49,10 @@ def escape_map(
     batches = np.unique(np.append(batches, batch_size))
     steps = np.full((rates, len(batches)), np.nan)
     mechanisms = np.zeros(steps.shape, int)
-    names = ("activated", "diffusive", "drift", "unstable")
     for row, rate in enumerate(rates_tried):
         for column, batch in enumerate(batches):
             if expired():
                 break
             steps[row, column], mechanism = judge(float(rate), int(batch))
-            mechanisms[row, column] = names.index(mechanism)
-    return EscapeMap(region, rates_tried, batches.astype(float), steps, mechanisms, names)
+            mechanisms[row, column] = MECHANISMS.index(mechanism)
+    return EscapeMap(region, rates_tried, batches.astype(float), steps, mechanisms)

@@ -15,7 +15,7 @@ from escapade.theory.diagnose import DRIFT
 from escapade.theory.groups import SHELL
 from escapade.theory.network_law import SEARCH, NetworkExit, ellipsoid_exit, linear_exit
 from escapade.theory.noise_correction import noise_correction
-from escapade.theory.prediction import Diagnosis, Groups, Prediction
+from escapade.theory.prediction import Diagnosis, Groups, Prediction, assumption
 
 NAN_GROUPS = Groups(*(float("nan"),) * 5, (float("nan"), float("nan")))
 
@@ -170,26 +170,30 @@ def _prediction(
     """The prediction, and the share of the way to the boundary that noise pushes the mean."""
     model, groups = surroundings.model, law.groups
     lines = [
-        _line(groups.barrier >= 2, f"exit over a barrier: b = {groups.barrier:.3g} (at least 2)"),
-        _line(
+        assumption(
+            groups.barrier >= 2, f"exit over a barrier: b = {groups.barrier:.3g} (at least 2)"
+        ),
+        assumption(
             groups.shell_ratio <= SHELL,
             "the region lies outside the typical shell: mean squared distance by the exit over "
             f"size squared is {groups.shell_ratio:.2g} (at most {SHELL:g})",
         ),
-        _line(groups.stiffness < 2, f"stable step: eta lambda_max = {groups.stiffness:.3g} (< 2)"),
+        assumption(
+            groups.stiffness < 2, f"stable step: eta lambda_max = {groups.stiffness:.3g} (< 2)"
+        ),
     ]
     if isinstance(region, Slab | HalfSpace):
         along = model.basis.T @ region.normal
         outside = float(np.sqrt(max(1 - along @ along, 0.0)))
         lines.append(
-            _line(
+            assumption(
                 outside <= 0.01,
                 f"the normal lies in the directions measured, but for {outside:.2g} (at most 0.01)",
             )
         )
     if law.least_barrier < 0.5 * groups.barrier:
         lines.append(
-            _line(
+            assumption(
                 False,
                 "the easiest direction is among those measured: noise in many flat directions "
                 f"could hide an easier one, with a barrier down to {law.least_barrier:.3g}",
@@ -197,7 +201,7 @@ def _prediction(
         )
     away = surroundings.fall.displacement(region)
     lines.append(
-        _line(
+        assumption(
             away <= 0.1,
             f"the minimum lies here: a Newton step moves {100 * away:.2g} % of the way to the "
             "boundary (at most 10 %)",
@@ -214,7 +218,7 @@ def _prediction(
             one_sided=isinstance(region, HalfSpace),
         )
         lines.append(
-            _line(
+            assumption(
                 abs(effect) <= 0.3,
                 "Gaussian noise: skewness and tails of the minibatch noise change log E[nu] by "
                 f"about {effect:+.2g} (at most 0.3)",
@@ -223,7 +227,7 @@ def _prediction(
         unknown = [np.log1p(law.relative_error), effect]
     else:
         lines.append(
-            _line(
+            assumption(
                 abs(effect) <= 1.5,
                 "noise along the exit not far from Gaussian: its skewness and tails, which are "
                 f"included, change log E[nu] by {effect:+.2g} (at most 1.5)",
@@ -235,13 +239,13 @@ def _prediction(
         found = surroundings.wandering.at(model, law, law.log_mean)
         shift = found.shift
         lines += [
-            _line(
+            assumption(
                 found.nonlinearity <= 0.1,
                 "quadratic up to the exit: with typical fluctuations in the other directions the "
                 f"force there differs from linear by {100 * found.nonlinearity:.2g} % "
                 "(at most 10 %)",
             ),
-            _line(
+            assumption(
                 2 / 3 <= found.noise_ratio <= 1.5,
                 "the same noise up to the exit: there its variance is "
                 f"{found.noise_ratio:.3g} times that at the minimum (0.67 to 1.5)",
@@ -356,7 +360,3 @@ def _growth_steps(surroundings: Surroundings, region: AbstractRegion) -> float:
 def _stiff(surroundings: Surroundings) -> Groups:
     stiffness = surroundings.stability.learning_rate * float(surroundings.model.curvatures[0])
     return eqx.tree_at(lambda groups: groups.stiffness, NAN_GROUPS, stiffness)
-
-
-def _line(holds: bool, text: str) -> str:
-    return f"{'holds' if holds else 'FAILS'}: {text}"

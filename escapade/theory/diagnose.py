@@ -156,26 +156,11 @@ def _mean_square_growth(escape: Escape, around: Neighbourhood) -> float:
     dynamics, landscape = escape.dynamics, escape.landscape
     if not (isinstance(dynamics, MinibatchSGD) and isinstance(landscape, AbstractEmpirical)):
         return 0.0
-    curvatures = in_float64(
-        _example_curvatures, landscape, escape.minimum, around.sharpest_direction
-    )
+    curvatures = landscape.expand(escape.minimum).example_curvatures(around.sharpest_direction)
     variance = curvatures.var() / dynamics.batch_size
     variance *= dynamics.finite_population_factor(landscape)
     rate = dynamics.learning_rate
     return float((1 - rate * curvatures.mean()) ** 2 + rate**2 * variance)
-
-
-def _example_curvatures(
-    landscape: AbstractEmpirical, theta: Float[Array, " dim"], direction: Float[Array, " dim"]
-) -> Float[Array, " examples"]:
-    def along(distance: Array) -> Array:
-        return landscape.example_losses(theta + distance * direction)
-
-    def slope(distance: Array) -> Array:
-        return jax.jvp(along, (distance,), (jnp.ones_like(distance),))[1]
-
-    zero = jnp.zeros((), theta.dtype)
-    return jax.jvp(slope, (zero,), (jnp.ones_like(zero),))[1]
 
 
 def _rolls_out(escape: Escape) -> bool:

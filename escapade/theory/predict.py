@@ -21,7 +21,7 @@ from escapade.minimum.lyapunov import horizon_covariance
 from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.theory.groups import SHELL, local_covariance, measure_groups
 from escapade.theory.instanton_law import applies, instanton_law
-from escapade.theory.prediction import Groups, Prediction
+from escapade.theory.prediction import Groups, Prediction, assumption
 from escapade.theory.uniform import continuous_mean_exit_time, uniform_mean_exit_time
 
 
@@ -80,7 +80,7 @@ def _escapade(escape: Escape, around: Neighbourhood) -> Prediction:
         if escape.region.local_form(escape.minimum, around.drift_matrix) is None:
             raise
         found = _quadratic(escape, around)
-        reason = _line(False, f"law along instantons: {in_one_line(error)}")
+        reason = assumption(False, f"law along instantons: {in_one_line(error)}")
         return eqx.tree_at(
             lambda prediction: prediction.assumptions, found, (*found.assumptions, reason)
         )
@@ -92,7 +92,7 @@ def _along_instantons(escape: Escape, around: Neighbourhood) -> Prediction:
     groups = eqx.tree_at(lambda found: found.barrier, groups, law.value / escape.noise_scale)
     lines = [
         *_regime(groups),
-        _line(
+        assumption(
             law.relative_error <= 0.1,
             f"{law.prefactor.description}: what is left out is about "
             f"{100 * law.relative_error:.2g} % (at most 10 %)",
@@ -182,7 +182,7 @@ def _assumptions(
     if not isinstance(escape.landscape, Quadratic):
         deviation = nonlinearity(escape, around, form, exit_point, np.exp(min(log_mean, 700.0)))
         lines.append(
-            _line(
+            assumption(
                 deviation <= 0.1,
                 "quadratic up to the exit: with typical fluctuations in the other directions the "
                 f"force there differs from linear by {100 * deviation:.2g} % (at most 10 %)",
@@ -190,7 +190,7 @@ def _assumptions(
         )
     if isinstance(escape.dynamics, MinibatchSGD):
         lines.append(
-            _line(
+            assumption(
                 abs(groups.noise_correction) <= 0.3,
                 "Gaussian noise: skewness and tails of the minibatch noise change log E[nu] by "
                 f"about {groups.noise_correction:+.2g} (at most 0.3)",
@@ -207,18 +207,18 @@ def _from_elsewhere(escape: Escape) -> list[str]:
 
 def _regime(groups: Groups) -> list[str]:
     return [
-        _line(groups.barrier >= 2, f"exit over a barrier: b = {groups.barrier:.3g} (at least 2)"),
-        _line(
+        assumption(
+            groups.barrier >= 2, f"exit over a barrier: b = {groups.barrier:.3g} (at least 2)"
+        ),
+        assumption(
             groups.shell_ratio <= SHELL,
             "the region lies outside the typical shell: mean squared distance over size squared "
             f"is {groups.shell_ratio:.2g} (at most {SHELL:g})",
         ),
-        _line(groups.stiffness < 2, f"stable step: eta lambda_max = {groups.stiffness:.3g} (< 2)"),
+        assumption(
+            groups.stiffness < 2, f"stable step: eta lambda_max = {groups.stiffness:.3g} (< 2)"
+        ),
     ]
-
-
-def _line(holds: bool, text: str) -> str:
-    return f"{'holds' if holds else 'FAILS'}: {text}"
 
 
 def nonlinearity(

@@ -31,6 +31,11 @@ class Groups(eqx.Module):
     noise_correction: float = 0.0
 
 
+def assumption(holds: bool, text: str) -> str:
+    """An assumption of a prediction, marked with whether it holds."""
+    return f"{'holds' if holds else 'FAILS'}: {text}"
+
+
 class Prediction(eqx.Module):
     """Mean exit time according to one theory.
 

@@ -3,11 +3,11 @@
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import equinox as eqx
 import numpy as np
 import pytest
+from report.pages import Page
 
 import escapade as esc
 from escapade.errors import StudyError
@@ -18,38 +18,6 @@ from escapade.report.inspection.figures import drawn
 from escapade.report.inspection.figures.escape_map import escape_map
 from escapade.report.inspection.page import render
 from escapade.report.inspection.words import changes, directions, estimates, exit_row
-
-VOID = {"meta", "link", "br", "img", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Elements and text of a page, with a check that its elements nest."""
-
-    def __init__(self, source):
-        super().__init__(convert_charrefs=True)
-        self.open, self.elements, self.texts = [], [], []
-        self.feed(source)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] not in ("style", "script"):
-            self.texts.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
 
 
 @pytest.fixture(scope="module")

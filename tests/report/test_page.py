@@ -2,43 +2,15 @@
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from report.pages import Page
 
 from escapade.report import figures
 from escapade.report.page import render
 from escapade.report.reading import read_all
-
-VOID = {"meta", "link", "br", "img", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Elements of a page, with a check that they nest."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.elements, self.text = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] not in ("style", "script"):
-            self.text.append(data)
 
 
 def rendered(study):
@@ -118,7 +90,7 @@ def test_the_table_has_every_cell_with_its_numbers(good, good_page):
 def test_unusual_cells_are_in_the_table_too(troubled, troubled_page):
     for reading in read_all(troubled):
         assert f'<tbody id="{reading.anchor}">' in troubled_page
-    text = " ".join(Page(troubled_page).text)
+    text = " ".join(Page(troubled_page).texts)
     assert "all diverged" in text
     assert "no exit" in text
     assert "64 censored" in text
@@ -133,7 +105,7 @@ def test_text_stays_text(troubled, troubled_page):
     scripts = [tag for tag, _ in page.elements if tag == "script"]
     assert len(scripts) == 1
     assert not [tag for tag, _ in page.elements if tag in ("b", "c")]
-    text = "".join(page.text)
+    text = "".join(page.texts)
     for given in (
         troubled.title,
         troubled.description,
@@ -189,7 +161,7 @@ def test_colours_of_the_drawings_follow_the_page(good_page):
 
 
 def test_the_page_tells_how_to_reproduce_it(good, good_page):
-    text = "".join(Page(good_page).text)
+    text = "".join(Page(good_page).texts)
     for given in (good.command, str(good.seed), good.specification, "0.10.1", "x86_64, 2 cores"):
         assert given in text
 
@@ -207,7 +179,7 @@ def test_a_study_without_cells_has_no_empty_figures(pages):
 
 def test_the_route_is_told_where_it_is_known(good, good_page, pages):
     section = re.search(r'<section id="route">(.*?)</section>', good_page, re.S)[1]
-    text = " ".join(" ".join(Page(section).text).split())
+    text = " ".join(" ".join(Page(section).texts).split())
     found = good.instanton
     for given in (f"{found.value:g}", f"{found.quadratic_value:g}", found.method, "2×10⁻⁷"):  # noqa: RUF001
         assert given in text
