@@ -6,6 +6,7 @@ from typing import Any
 
 from escapade.data._avila import avila
 from escapade.data._dataset import Dataset
+from escapade.data._fashion_mnist import fashion_mnist
 from escapade.data._options import suggestion
 from escapade.data._sklearn import breast_cancer, digits
 from escapade.errors import DataError, InvalidArgument
@@ -21,6 +22,11 @@ _CATALOGUE: dict[str, tuple[Callable[..., Dataset], str]] = {
         breast_cancer,
         "Wisconsin breast masses: 569 examples, 30 features, 2 classes (offline)",
     ),
+    "fashion_mnist": (
+        fashion_mnist,
+        "clothes: 60000 training and 10000 test examples, 784 features, 10 classes (from the "
+        "Debian package dataset-fashion-mnist, or a local copy)",
+    ),
 }
 
 
@@ -33,7 +39,7 @@ def load(name: str, **options: Any) -> Dataset:
     """Load a data set by name.
 
     Args:
-        name: "avila", "digits" or "breast_cancer".
+        name: "avila", "digits", "breast_cancer" or "fashion_mnist".
         options: those of the function of that name.
 
     Raises:
