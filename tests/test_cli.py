@@ -128,7 +128,7 @@ def test_help_of_study_shows_the_format_and_the_format_is_right(run, tmp_path):
     for option in ("--quick", "--out", "--workers", "--scheduler"):
         assert option in words(out)
     # The example in the help is a study.
-    lines = cli.study.__doc__.split("TOML file:")[1].splitlines()
+    lines = cli.studies.study.__doc__.split("TOML file:")[1].splitlines()
     example = "\n".join(line.strip() for line in lines).replace("\\[", "[")
     (tmp_path / "example.toml").write_text(example)
     study = load_specification(str(tmp_path / "example.toml"))
@@ -141,7 +141,7 @@ def test_help_of_inspect_shows_a_file_that_can_be_read(run, tmp_path):
     assert code == 0
     for table in ("[model]", "[data]", "[sgd]"):
         assert table in out
-    lines = cli.inspect_network.__doc__.split("the last table:")[1].splitlines()
+    lines = cli.inspection.inspect_network.__doc__.split("the last table:")[1].splitlines()
     example = "\n".join(line.strip() for line in lines).replace("\\[", "[")
     (tmp_path / "example.toml").write_text(example.replace("run/weights.pt", "weights.npz"))
     (tmp_path / "mine.py").write_text(
@@ -454,4 +454,4 @@ def test_options_win_over_the_file(run, tmp_path, monkeypatch):
     ("text", "size"), [("500MB", 5e8), ("2 GiB", 2**31), ("1e6", 1e6), ("3k", 3e3), ("7b", 7.0)]
 )
 def test_sizes_are_read(text, size):
-    assert cli._bytes(text) == size
+    assert cli.inspection._bytes(text) == size
