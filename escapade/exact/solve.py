@@ -5,9 +5,9 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from escapade.dynamics import (
+    AbstractHeavyTailedSGD,
     ContinuousSGD,
     GaussianSGD,
-    HeavyTailedSGD,
     LangevinSGD,
     MinibatchSGD,
 )
@@ -43,8 +43,8 @@ def solve(
 
     What can be solved, most accurate first:
 
-    * a diffusion (`ContinuousSGD`) or a chain (`GaussianSGD`, `LangevinSGD`, `HeavyTailedSGD`) in
-      one dimension;
+    * a diffusion (`ContinuousSGD`) or a chain (`GaussianSGD`, `LangevinSGD`, `HeavyTailedSGD`,
+      `AlphaStableSGD`) in one dimension;
     * the same in any dimension where one coordinate decides: a quadratic with noise that is the
       same everywhere, left through a slab or half-space whose normal is an eigenvector of the
       Hessian, or, all isotropic, out of a ball around the minimum;
@@ -92,7 +92,7 @@ def solve(
         method = f"every minibatch enumerated, on a grid of {len(batches.nodes)} nodes"
         return _of_chain(batches, error, method)
     require_no_memory(dynamics, "an exact solution")
-    if not isinstance(dynamics, ContinuousSGD | GaussianSGD | LangevinSGD | HeavyTailedSGD):
+    if not isinstance(dynamics, ContinuousSGD | GaussianSGD | LangevinSGD | AbstractHeavyTailedSGD):
         raise Unsupported(
             f"{dynamics} has no exact solution; simulate, split or predict it, or solve "
             "GaussianSGD with the same noise covariance"

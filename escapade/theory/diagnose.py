@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from escapade.dynamics import HeavyTailedSGD, MinibatchSGD
+from escapade.dynamics import AbstractHeavyTailedSGD, MinibatchSGD
 from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import EscapadeError, Unstable, Unsupported
 from escapade.escape import Escape
@@ -56,7 +56,7 @@ def diagnose(
             memory (momentum, Adam).
     """
     require_no_memory(escape.dynamics, "the mechanism")
-    if isinstance(escape.dynamics, HeavyTailedSGD):
+    if isinstance(escape.dynamics, AbstractHeavyTailedSGD):
         raise Unsupported(
             "heavy-tailed noise leaves by single jumps, which none of these mechanisms is; solve "
             "in one dimension, simulate or split"

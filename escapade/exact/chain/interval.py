@@ -8,7 +8,6 @@ import numpy as np
 
 from escapade.errors import Unsupported
 from escapade.exact.chain.law import ChainLaw, chain_law, relative_error
-from escapade.exact.chain.steps import StudentStep
 from escapade.exact.chunks import inside
 from escapade.exact.line.process import Line
 from escapade.region import AbstractRegion
@@ -87,7 +86,7 @@ def cut(line: Line, minimum: float) -> tuple[float, float]:
     """Ends of the interval, an open one moved in to where hardly any mass lies beyond."""
     if np.isfinite(line.low) and np.isfinite(line.high):
         return line.low, line.high
-    if isinstance(line.step, StudentStep):
+    if line.step.heavy_tailed:
         raise Unsupported(
             "a side of the region that never ends cannot be cut where jumps are heavy-tailed; "
             "bound it with a Slab or Ball, or simulate"

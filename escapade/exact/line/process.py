@@ -8,11 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from escapade.dynamics import AbstractDynamics, HeavyTailedSGD
+from escapade.dynamics import (
+    AbstractDynamics,
+    AbstractHeavyTailedSGD,
+    AlphaStableSGD,
+    HeavyTailedSGD,
+)
 from escapade.dynamics.gaussian import AbstractGaussianDynamics
 from escapade.errors import DegenerateNoise, NoBoundary, Unsupported
 from escapade.escape import Escape
-from escapade.exact.chain.steps import AbstractStep, GaussianStep, StudentStep
+from escapade.exact.chain.steps import AbstractStep, GaussianStep, StableStep, StudentStep
 from escapade.exact.chunks import in_chunks
 from escapade.landscape import AbstractLandscape
 from escapade.noise import AbstractNoise, Isotropic
@@ -103,7 +108,7 @@ def line_of(escape: Escape, start: Float[np.ndarray, " 1"], weight: float = 0.0)
 
 def noise_of(dynamics: AbstractDynamics) -> AbstractNoise:
     """Noise whose covariance, times ``learning_rate^2 / batch_size``, is a step's squared scale."""
-    if isinstance(dynamics, HeavyTailedSGD):
+    if isinstance(dynamics, AbstractHeavyTailedSGD):
         return Isotropic((dynamics.scale / dynamics.learning_rate) ** 2)
     assert isinstance(dynamics, AbstractGaussianDynamics)
     return dynamics.gradient_noise
@@ -113,6 +118,9 @@ def step_of(dynamics: AbstractDynamics) -> AbstractStep:
     """Law of one coordinate of a step's noise."""
     if isinstance(dynamics, HeavyTailedSGD):
         return StudentStep(dynamics.degrees_of_freedom)
+    if isinstance(dynamics, AlphaStableSGD):
+        gaussian = dynamics.stability == 2
+        return GaussianStep(np.sqrt(2)) if gaussian else StableStep(dynamics.stability)
     return GaussianStep()
 
 

@@ -9,7 +9,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from escapade.dynamics import HeavyTailedSGD
+from escapade.dynamics import AbstractHeavyTailedSGD
 from escapade.escape import Escape
 from escapade.exact.line.process import Line, noise_of, step_of
 from escapade.landscape import Quadratic
@@ -50,12 +50,15 @@ def linear_coordinate(escape: Escape, point: Float[np.ndarray, " dim"]) -> Line 
     pull = float(normal @ force)
     if np.abs(force - pull * normal).max() > ROUNDING * np.abs(landscape.hessian).max():
         return None
-    # A sum of independent Student-t variables is not Student-t.
-    if isinstance(dynamics, HeavyTailedSGD) and np.count_nonzero(normal) > 1:
-        return None
     rate = dynamics.learning_rate
-    covariance = noise.covariance(landscape, escape.minimum)
-    variance = rate**2 / dynamics.batch_size * float(normal @ covariance @ normal)
+    if isinstance(dynamics, AbstractHeavyTailedSGD):
+        scale = dynamics.scale_along(normal)
+        if scale is None:
+            return None
+        variance = scale**2
+    else:
+        covariance = noise.covariance(landscape, escape.minimum)
+        variance = rate**2 / dynamics.batch_size * float(normal @ covariance @ normal)
     reference = escape.minimum if region.reference is None else region.reference
     center = float(normal @ (landscape.minimum - reference))
 
@@ -71,7 +74,7 @@ def linear_coordinate(escape: Escape, point: Float[np.ndarray, " dim"]) -> Line 
 def radial_coordinate(escape: Escape, point: Float[np.ndarray, " dim"]) -> Radial | None:
     """The radius around the minimum; None where it does not decide alone."""
     dynamics, landscape = escape.dynamics, escape.landscape
-    if not isinstance(landscape, Quadratic) or isinstance(dynamics, HeavyTailedSGD):
+    if not isinstance(landscape, Quadratic) or isinstance(dynamics, AbstractHeavyTailedSGD):
         return None
     noise = noise_of(dynamics)
     if not isinstance(noise, Constant | Isotropic):
