@@ -11,6 +11,7 @@ from escapade.landscape import AbstractLandscape
 from escapade.landscape._base import as_points
 from escapade.landscape.descent import jacobian
 from escapade.noise import Function as FunctionNoise
+from escapade.noise import LossProportional
 from escapade.noise._base import semidefinite_factor
 from escapade.region import AbstractRegion, Basin, Sublevel, Where
 from escapade.region.boundary import require_boundary
@@ -156,9 +157,9 @@ def _check_stationary(
 
 
 def _check_noise(escape: Escape) -> None:
-    """A covariance given as a function can only be checked at a point."""
+    """A covariance that varies freely can only be checked at a point."""
     noise = getattr(escape.dynamics, "noise", None)
-    if isinstance(noise, FunctionNoise):
+    if isinstance(noise, FunctionNoise | LossProportional):
         covariance = noise.covariance(escape.landscape, escape.start)
         if covariance.any() or np.array_equal(escape.start, escape.minimum):
-            semidefinite_factor(covariance, "noise.Function at the start")
+            semidefinite_factor(covariance, f"noise.{type(noise).__name__} at the start")

@@ -5,6 +5,7 @@ from escapade.noise.constant import Constant, Isotropic
 from escapade.noise.empirical import Empirical
 from escapade.noise.function import Function
 from escapade.noise.hessian_proportional import HessianProportional
+from escapade.noise.loss_proportional import LossProportional
 
 __all__ = [
     "AbstractNoise",
@@ -13,4 +14,5 @@ __all__ = [
     "Function",
     "HessianProportional",
     "Isotropic",
+    "LossProportional",
 ]

@@ -73,12 +73,7 @@ class Constant(AbstractNoise):
             InvalidArgument: when the matrix is not square.
             DegenerateNoise: when it is zero or not symmetric positive semi-definite.
         """
-        matrix = as_numbers(covariance, "covariance")
-        matrix = np.diag(np.atleast_1d(matrix)) if matrix.ndim < 2 else matrix
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
-            raise InvalidArgument(
-                f"covariance has shape {np.shape(covariance)}; give a square matrix or variances"
-            )
+        matrix = square_matrix(covariance, "covariance")
         factor = semidefinite_factor(matrix)
         diagonal = np.diag(np.diag(matrix))
         self.matrix = matrix
@@ -113,3 +108,18 @@ class Constant(AbstractNoise):
                 f"has {landscape.dim} parameters"
             )
         return self
+
+
+def square_matrix(values: ArrayLike, argument: str) -> Float[np.ndarray, "dim dim"]:
+    """A square matrix, or the diagonal matrix of the numbers given.
+
+    Raises:
+        InvalidArgument: when they are neither.
+    """
+    matrix = as_numbers(values, argument)
+    matrix = np.diag(np.atleast_1d(matrix)) if matrix.ndim < 2 else matrix
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
+        raise InvalidArgument(
+            f"{argument} has shape {np.shape(values)}; give a square matrix or its diagonal"
+        )
+    return matrix

@@ -61,6 +61,16 @@ CASES = {
         Function(quartic, 2),
         0.4 * quartic_hessian(*THETA),
     ),
+    "loss": (
+        noise.LossProportional(DENSE, c=0.7, offset=-0.2),
+        Function(quartic, 2),
+        0.7 * (quartic(THETA) + 0.2) * DENSE,
+    ),
+    "loss and Hessian at the minimum": (
+        noise.LossProportional(offset=-0.2),
+        PLANE,
+        2 * (THETA @ HESSIAN @ THETA / 2 + 0.2) * HESSIAN,
+    ),
     "function": (noise.Function(by_position), PLANE, np.diag(1 + THETA**2) + 0.2),
     "scalar function": (
         noise.Function(lambda theta: 1 + theta @ theta),
@@ -203,6 +213,24 @@ def escape_with(given, landscape=PLANE):
             "HessianProportional",
         ),
         (lambda: escape_with(noise.Empirical(), StyblinskiTang(2)), Unsupported, "noise.Empirical"),
+        (lambda: noise.LossProportional(c=0.0), InvalidArgument, "c is"),
+        (lambda: noise.LossProportional(offset=np.inf), InvalidArgument, "offset is"),
+        (lambda: noise.LossProportional([[1.0, 2.0], [2.0, 1.0]]), DegenerateNoise, "hessian has"),
+        (lambda: escape_with(noise.LossProportional(np.eye(3))), InvalidArgument, "hessian is 3"),
+        (lambda: escape_with(noise.LossProportional(offset=0.1)), DegenerateNoise, "negative"),
+        (lambda: escape_with(noise.LossProportional()), DegenerateNoise, "at the start is zero"),
+        (
+            lambda: escape_with(noise.LossProportional(), MaierStein(10.0)),
+            Unsupported,
+            "LossProportional",
+        ),
+        (
+            lambda: Escape(
+                DoubleWell(), GaussianSGD(0.1, 1.0, noise.LossProportional(offset=-1.0)), Ball(0.5)
+            ),
+            InvalidArgument,
+            "2 minima",
+        ),
     ],
 )
 def test_bad_noise_is_refused(build, error, argument):
@@ -217,3 +245,5 @@ def test_noise_may_vanish_at_a_minimum_that_is_not_the_start():
     assert escape.dynamics.noise is multiplicative
     with pytest.raises(DegenerateNoise):
         escape_with(multiplicative)
+    proportional = GaussianSGD(0.1, 1.0, noise.LossProportional())
+    assert Escape(PLANE, proportional, Ball(0.5), start=[0.2, 0.0]).minimum @ np.ones(2) == 0
