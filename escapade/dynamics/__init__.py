@@ -9,6 +9,7 @@ from escapade.dynamics.heavy_tailed import (
     AlphaStableSGD,
     HeavyTailedSGD,
 )
+from escapade.dynamics.label_noise import LabelNoiseSGD
 from escapade.dynamics.minibatch import MinibatchSGD
 from escapade.dynamics.momentum import MomentumSGD
 from escapade.dynamics.optax import OptaxSGD
@@ -24,6 +25,7 @@ __all__ = [
     "ContinuousSGD",
     "GaussianSGD",
     "HeavyTailedSGD",
+    "LabelNoiseSGD",
     "LangevinSGD",
     "MinibatchSGD",
     "MomentumSGD",

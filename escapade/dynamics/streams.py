@@ -11,7 +11,9 @@ The stream specification, frozen:
 * normals: the two words of threefry(stream key, (pair, j)) give the j-th normal of the even tick
   ``2 pair`` and of the odd tick ``2 pair + 1`` by Box-Muller;
 * indices: the words of threefry(stream key, (tick, i)) give indices 2i and 2i + 1 of that tick;
-* shuffles: likewise with the epoch in place of the tick, as the sort keys of the examples.
+* shuffles: likewise with the epoch in place of the tick, as the sort keys of the examples;
+* labels: likewise, the first half of a tick's words for whether a label is replaced, the second
+  for by which.
 """
 
 import equinox as eqx
@@ -22,7 +24,7 @@ from jaxtyping import Array, Complex, Float, Int, UInt32
 
 from escapade.errors import InvalidArgument
 
-NORMALS, INDICES, SHUFFLES = 0, 1, 2
+NORMALS, INDICES, SHUFFLES, LABELS = 0, 1, 2, 3
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
@@ -89,6 +91,22 @@ class Stream(eqx.Module):
         """A uniformly random order of ``range(size)`` per epoch, along the last axis."""
         words = self._words_in_line(SHUFFLES, epoch, size)
         return jnp.argsort(jnp.moveaxis(words, -2, -1), axis=-1).astype(jnp.int32)
+
+    def replacements(
+        self,
+        tick: UInt32[Array, "*times lanes"],
+        count: int,
+        classes: int,
+        probability: float | Float[Array, ""],
+    ) -> Int[Array, "*times count lanes"]:
+        """Uniformly random classes, each with a probability (to 24 bits); -1 where there is none.
+
+        The labels of one tick are replaced independently.
+        """
+        words = self._words_in_line(LABELS, tick, 2 * count)
+        whether, which = words[..., :count, :], words[..., count:, :]
+        replaced = (whether >> 8).astype(jnp.float32) * jnp.float32(2.0**-24) < probability
+        return jnp.where(replaced, scale_word(which, jnp.uint32(classes)).astype(jnp.int32), -1)
 
 
 def seed_words(key: object) -> UInt32[np.ndarray, " 2"]:

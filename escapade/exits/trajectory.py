@@ -81,7 +81,8 @@ def _run(
     def two_ticks(state: State, draw: Any) -> tuple[State, Array]:
         path = []
         for half in halves(draw):
-            state = dynamics.tick(landscape, state, half[..., 0])
+            alone = jax.tree.map(lambda leaf: leaf[..., 0], half)
+            state = dynamics.tick(landscape, state, alone)
             path.append(position(state))
         return state, jnp.stack(path)
 

@@ -178,6 +178,13 @@ class Empirical(AbstractEmpirical):
         """Loss of each example (all of them, or those of an index), weight decay included."""
         return host_or_traced(_example_losses, theta, self, index)
 
+    def losses_on(self, theta: Float[AnyArray, " dim"], data: PyTree) -> Float[AnyArray, " batch"]:
+        """Loss of examples that need not be its own, weight decay included.
+
+        `data` is a pytree like that of the landscape, of any number of examples.
+        """
+        return host_or_traced(_losses_on, theta, self, data)
+
     def batch_gradient(
         self, theta: Float[AnyArray, " dim"], index: Indices
     ) -> Float[AnyArray, " dim"]:
@@ -241,6 +248,12 @@ def _example_losses(
     examples = landscape.data
     if index is not None:
         examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], examples)
+    return _losses_on(landscape, examples, theta)
+
+
+def _losses_on(
+    landscape: Empirical, examples: PyTree, theta: Float[Array, " dim"]
+) -> Float[Array, " batch"]:
     losses = jax.vmap(landscape._each(landscape._unravelled(landscape.scale * theta)))(examples)
     return losses + 0.5 * landscape.weight_decay * landscape.scale**2 * jnp.vdot(theta, theta)
 

@@ -86,7 +86,8 @@ def _points(
         seen = []
         for tick, half in enumerate(halves(draw)):
             due = 2 * pair[0] + tick >= walker.tick[0]
-            moved = dynamics.tick(landscape, state, half[..., 0])
+            alone = jax.tree.map(lambda leaf: leaf[..., 0], half)
+            moved = dynamics.tick(landscape, state, alone)
             state = select(due, moved, state)
             seen.append(position(state))
         return state, jnp.stack(seen)

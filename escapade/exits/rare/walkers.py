@@ -153,11 +153,18 @@ def noise_ahead(
         return own
     followed = dynamics.draw_pairs(landscape, Stream(walkers.seed, walkers.parent), pair)
 
+    tick = 2 * pair[:, None, :] + jnp.arange(2, dtype=jnp.uint32)[:, None]
+    early = tick < walkers.switch
+
+    def follow(until: Array, mine: Array, theirs: Array) -> Array:
+        kept = until.shape[:-1] + (1,) * (mine.ndim - until.ndim) + until.shape[-1:]
+        return jnp.where(until.reshape(kept), theirs, mine)
+
     def chosen(mine: Array, theirs: Array) -> Array:
-        tick = 2 * pair[:, None, :] + jnp.arange(2, dtype=jnp.uint32)[:, None]
-        early = tick < walkers.switch
-        return jnp.where(early.reshape(early.shape[:2] + (1,) * (mine.ndim - 3) + early.shape[2:]),
-                         theirs, mine)  # fmt: skip
+        if not jnp.iscomplexobj(mine):
+            return follow(early, mine, theirs)
+        even = follow(early[:, 0], mine.real, theirs.real)
+        return jax.lax.complex(even, follow(early[:, 1], mine.imag, theirs.imag))
 
     return jax.tree.map(chosen, own, followed)
 
