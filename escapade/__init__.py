@@ -48,10 +48,12 @@ from escapade.steepness import (
     trace_steepness,
 )
 from escapade.theory import (
+    Comparison,
     Diagnosis,
     Groups,
     Prediction,
     Relaxation,
+    compare,
     diagnose,
     hazard_ratio,
     predict,
@@ -65,6 +67,7 @@ __all__ = [
     "Adam",
     "Ball",
     "Basin",
+    "Comparison",
     "ContinuousSGD",
     "Diagnosis",
     "EscapadeError",
@@ -96,6 +99,7 @@ __all__ = [
     "SteepnessTrace",
     "Sublevel",
     "Where",
+    "compare",
     "coordinates",
     "data",
     "diagnose",

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from escapade.dynamics import AbstractHeavyTailedSGD, MinibatchSGD
+from escapade.dynamics import AbstractHeavyTailedSGD
 from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import EscapadeError, Unstable, Unsupported
 from escapade.escape import Escape
 from escapade.exits import ExitSample
-from escapade.landscape import AbstractEmpirical, AbstractLandscape
+from escapade.landscape import AbstractLandscape
 from escapade.landscape.descent import roll
 from escapade.minimum import Neighbourhood
 from escapade.minimum import neighbourhood as measure_neighbourhood
@@ -20,6 +20,7 @@ from escapade.precision import in_float64
 from escapade.theory.groups import SHELL, local_covariance, measure_groups
 from escapade.theory.predict import predict
 from escapade.theory.prediction import Diagnosis, Groups, Prediction
+from escapade.theory.rivals.linear_stability import mean_square_growth
 
 DRIFT = 0.5
 """Noise-induced shift, as a share of the distance to the boundary, from which exits drift."""
@@ -73,7 +74,7 @@ def diagnose(
         groups, _ = measure_groups(escape, around, stationary)
     else:
         groups = prediction.groups
-    growth = _mean_square_growth(escape, around)
+    growth = mean_square_growth(escape, around)
     if growth > 1:
         return Diagnosis(
             "unstable",
@@ -145,22 +146,6 @@ def _groups_without_stationary_law(escape: Escape, around: Neighbourhood) -> Gro
     rates = escape.dynamics.learning_rate * around.relaxation_rates
     nan = float("nan")
     return Groups(nan, nan, float(rates.max()), nan, nan, (1 / rates.min(), 1 / rates.max()))
-
-
-def _mean_square_growth(escape: Escape, around: Neighbourhood) -> float:
-    """Factor of the second moment per step along the sharpest direction, from curvature noise.
-
-    ``(1 - eta lambda)^2 + eta^2 Var(v^T H_i v) / B`` (Wu, Ma and E 2018), with the finite
-    population factor without replacement; 1-dimensional, so a lower bound on the true growth.
-    """
-    dynamics, landscape = escape.dynamics, escape.landscape
-    if not (isinstance(dynamics, MinibatchSGD) and isinstance(landscape, AbstractEmpirical)):
-        return 0.0
-    curvatures = landscape.expand(escape.minimum).example_curvatures(around.sharpest_direction)
-    variance = curvatures.var() / dynamics.batch_size
-    variance *= dynamics.finite_population_factor(landscape)
-    rate = dynamics.learning_rate
-    return float((1 - rate * curvatures.mean()) ** 2 + rate**2 * variance)
 
 
 def _rolls_out(escape: Escape) -> bool:

@@ -67,10 +67,10 @@ def applies(escape: Escape, around: Neighbourhood) -> bool:
     if escape.landscape.dim > MOST_DIMENSIONS or isinstance(escape.dynamics, MinibatchSGD):
         return False
     form = escape.region.local_form(escape.minimum, around.drift_matrix)
-    return form is None or not _linear(escape, around)
+    return form is None or not is_linear(escape, around)
 
 
-def _linear(escape: Escape, around: Neighbourhood) -> bool:
+def is_linear(escape: Escape, around: Neighbourhood) -> bool:
     """Whether drift and noise are linear and constant, as far as a few points show."""
     if not isinstance(getattr(escape.dynamics, "noise", None), Constant | Isotropic):
         return False
@@ -105,10 +105,10 @@ def instanton_law(escape: Escape, around: Neighbourhood) -> InstantonLaw:
     stationary = around.stationary_covariance(rate if chain else None)
     found = continuous_orbits(law, escape.minimum, region=escape.region)
     orbits = [orbit for orbit in found if orbit.value < found[0].value + MOST_BEHIND * scale]
-    resting = [_rests(orbit) for orbit in orbits]
+    resting = [rests(orbit) for orbit in orbits]
     orbits = [orbit for orbit, rests in zip(orbits, resting, strict=True) if rests == resting[0]]
     if resting[0]:
-        climbs = [_climb(orbit) for orbit in orbits]
+        climbs = [climb(orbit) for orbit in orbits]
         further = np.linalg.norm(climbs[0].end - orbits[0].end)
         beyond = bool(further > PAST * np.linalg.norm(climbs[0].end - escape.minimum))
         prefactor = saddle_prefactor(law, climbs, escape.minimum, stationary, committed=beyond)
@@ -161,17 +161,17 @@ def _through_boundary(
     for distance, ray in zip(distances, rays, strict=True):
         if np.isfinite(distance):
             every += continuous_orbits(law, escape.minimum, to=escape.minimum + distance * ray)[:1]
-    every = [orbit for orbit in every if orbit.value < highest and not _rests(orbit)]
+    every = [orbit for orbit in every if orbit.value < highest and not rests(orbit)]
     return surface_prefactor(law, every, np.full(len(every), 2 * np.pi / RAYS), *problem)
 
 
-def _rests(orbit: Orbit) -> bool:
+def rests(orbit: Orbit) -> bool:
     """Whether the path ends without momentum: at a saddle, or after having passed one."""
     sizes = np.linalg.norm(orbit.momenta, axis=1)
     return bool(sizes[-1] < AT_REST * sizes.max())
 
 
-def _climb(orbit: Orbit) -> Orbit:
+def climb(orbit: Orbit) -> Orbit:
     """The path up to the saddle, where its momentum vanishes."""
     sizes = np.linalg.norm(orbit.momenta, axis=1)
     top = int(np.argmax(sizes))

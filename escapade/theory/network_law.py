@@ -119,7 +119,7 @@ def linear_exit(
                 for side in sides
             ]
         )
-        log_mean = _through_levels(levels, curvatures[column], learning_rate)
+        log_mean = through_levels(levels, curvatures[column], learning_rate)
         effect = log_mean - found.log_mean
         found = eqx.tree_at(lambda exit: exit.barrier, found, float(0.5 * levels.min() ** 2))
     groups = _groups(
@@ -138,7 +138,7 @@ def linear_exit(
     )
 
 
-def _through_levels(
+def through_levels(
     levels: Float[np.ndarray, " sides"], curvature: float, learning_rate: float
 ) -> float:
     """Log mean exit steps of a scalar chain through one or two levels, in standard deviations."""

@@ -44,7 +44,8 @@ class Prediction(eqx.Module):
         log_mean: natural logarithm of the mean exit time in steps.
         relative_error: error the theory states for itself, as a fraction of the mean; infinite
             where it states none (a law on the logarithmic scale only).
-        exponent: minimum steepness V0, in ``log E[nu] ~ (B / eta) V0``.
+        exponent: minimum steepness V0, in ``log E[nu] ~ (B / eta) V0``; NaN where the theory has
+            none.
         groups: the dimensionless groups.
         assumptions: what must hold, each marked with whether it does here.
         source: paper and equation.
@@ -70,15 +71,15 @@ class Prediction(eqx.Module):
             if np.isfinite(self.relative_error)
             else "on the logarithmic scale"
         )
-        lines = [
-            f"{self.theory}: mean exit time {_steps(self.log_mean)} steps {error}",
-            f"  minimum steepness V0 = {self.exponent:.6g}, barrier b = {self.groups.barrier:.3g}",
-            *(f"  - {assumption}" for assumption in self.assumptions),
-        ]
-        return "\n".join(lines)
+        lines = [f"{self.theory}: mean exit time {readable_steps(self.log_mean)} steps {error}"]
+        if np.isfinite(self.exponent):
+            steepness = f"minimum steepness V0 = {self.exponent:.6g}"
+            lines.append(f"  {steepness}, barrier b = {self.groups.barrier:.3g}")
+        return "\n".join([*lines, *(f"  - {assumption}" for assumption in self.assumptions)])
 
 
-def _steps(log_mean: float) -> str:
+def readable_steps(log_mean: float) -> str:
+    """A number of steps from its natural logarithm, with a few digits at any size."""
     if log_mean < np.log(1e6):
         return f"{np.exp(log_mean):.4g}"
     digits = log_mean / np.log(10)

@@ -141,7 +141,7 @@ def test_printing():
 
 def test_what_cannot_be_predicted():
     with pytest.raises(InvalidArgument, match="theory"):
-        esc.predict(EXACT["M01"], "kramers")
+        esc.predict(EXACT["M01"], "arrhenius")
     with pytest.raises(Unsupported, match="region"):
         esc.predict(gaussian([1.0], [1.0], esc.Where(lambda theta: abs(theta[0]) < 1), 0.1, 10))
     with pytest.raises(Unsupported, match="region"):
