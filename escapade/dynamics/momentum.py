@@ -16,9 +16,13 @@ class MomentumSGD(AbstractOptimiser):
     """``v' = momentum v + (1 - dampening) g, theta' = theta - eta v'``, from velocity zero.
 
     The convention of `torch.optim.SGD`; with `nesterov`, ``theta' = theta - eta (g + momentum
-    v')``. Small steps move as plain SGD of the `effective_learning_rate`; momentum one accumulates
-    all gradients and never settles. (With dampening, the first velocity of
-    PyTorch is g itself, as if there were none in that step.)
+    v')``. Small steps move as plain SGD of the `effective_learning_rate`. (With dampening, the
+    first velocity of PyTorch is g itself, as if there were none in that step.)
+
+    Momentum one accumulates all gradients, ``theta_{k+1} - 2 theta_k + theta_{k-1} = -eta g_k``
+    from rest: what a PyTorch loop does that steps along ``parameter.grad`` and never zeroes it, as
+    the public experiment code of Ibayashi and Imaizumi does. Nothing is damped, so that it never
+    settles and has no exit rate.
 
     The gradient g is that of a minibatch, or, where a `noise` is given, the full one with Gaussian
     noise of covariance ``C(theta) / batch_size``.
@@ -68,6 +72,20 @@ class MomentumSGD(AbstractOptimiser):
             return None
         kept = 1 - self.dampening
         return self.learning_rate * kept / (1 - self.momentum) if kept else None
+
+    def largest_stable_learning_rate(self, curvature: float) -> float:
+        """Edge of stability on a loss of this curvature, at this momentum.
+
+        ``2 (1 + mu) / lambda`` for the heavy ball, ``2 (1 + mu) / ((1 + 2 mu) lambda)`` for
+        Nesterov's; dampening d divides by ``1 - d``.
+
+        Raises:
+            InvalidArgument: when the curvature is not positive.
+        """
+        edge = 2 * (1 + self.momentum) / positive_number(curvature, "curvature")
+        if self.nesterov:
+            return edge / (1 + 2 * self.momentum)
+        return edge / (1 - self.dampening) if self.dampening < 1 else np.inf
 
     def initial_state(self, landscape: AbstractLandscape, theta: Float[Array, " dim"]) -> State:
         """Theta and velocity zero."""

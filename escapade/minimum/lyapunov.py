@@ -60,6 +60,46 @@ def stationary_covariance_discrete(
     )
 
 
+def stationary_covariance_of_chain(step: Matrix, kick: Matrix, covariance: Matrix) -> Matrix:
+    """S of any linear chain ``x' = M x + K xi``: ``S = M S M^T + K C K^T``.
+
+    For momentum M and K are those of `MomentumSGD.transition` and x is (theta, v). Given C over the
+    batch size, S is not in units of eps^2; its first block over eps^2 is the S of the positions.
+
+    Args:
+        step: M, shape (states, states).
+        kick: K, shape (states, dim).
+        covariance: C of the noise xi, shape (dim, dim).
+
+    Raises:
+        InvalidArgument: when the shapes do not match.
+        DegenerateNoise: when the covariance is zero or not symmetric positive semi-definite.
+        Unstable: when M has an eigenvalue of modulus 1 or more.
+    """
+    matrix = np.asarray(step, dtype=np.float64)
+    enters = np.asarray(kick, dtype=np.float64)
+    _, noise = _checked(np.eye(len(np.atleast_1d(covariance))), covariance)
+    if matrix.shape != (len(enters), len(enters)) or enters.shape[1:] != (len(noise),):
+        raise InvalidArgument(
+            f"step has shape {matrix.shape}, kick {enters.shape} and covariance {noise.shape}; "
+            "give (states, states), (states, dim) and (dim, dim)"
+        )
+    largest = float(np.abs(np.linalg.eigvals(matrix)).max())
+    if not largest < 1:
+        raise Unstable(
+            f"step has an eigenvalue of modulus {largest:.6g}, so the chain does not settle; lower "
+            "the learning rate or the momentum"
+        )
+    total, power = enters @ noise @ enters.T, matrix
+    # The sum over j < 2^k of M^j K C K^T (M^T)^j, doubled until nothing is added to it.
+    for _ in range(64):
+        more = power @ total @ power.T
+        if np.array_equal(total + more, total):
+            break
+        total, power = total + more, power @ power
+    return _symmetric(total)
+
+
 def equivalent_diffusion(
     drift_matrix: Matrix, covariance: Matrix, learning_rate: float
 ) -> tuple[Matrix, Matrix]:

@@ -7,7 +7,9 @@ from scipy.linalg import solve_discrete_lyapunov
 
 import escapade as esc
 from escapade.dynamics import SAMPLINGS
-from escapade.errors import InvalidArgument, Unsupported
+from escapade.dynamics.streams import Stream, seed_words
+from escapade.errors import InvalidArgument, Unstable, Unsupported
+from escapade.minimum.lyapunov import stationary_covariance_of_chain
 
 HESSIAN = np.array([[2.0, 0.6], [0.6, 1.0]])
 COVARIANCE = np.array([[1.0, -0.3], [-0.3, 0.5]])
@@ -129,6 +131,68 @@ def test_contraction_is_the_decay_of_a_free_run():
         sizes.append(np.linalg.norm(state[0]))
     assert found == pytest.approx((sizes[399] / sizes[199]) ** (1 / 200), rel=1e-4)
     assert esc.MomentumSGD(0.1, 1, 1.0).contraction(PLANE, np.zeros(2), HESSIAN) >= 1 - 1e-12
+
+
+def test_momentum_one_never_zeroes_its_gradients():
+    """The loop of the public experiment code: ``backward`` adds to ``grad``, nothing clears it."""
+    torch = pytest.importorskip("torch")
+    rate, inputs = 0.05, torch.from_numpy(EXAMPLES)
+    dynamics = esc.MomentumSGD(rate, 3, momentum=1.0, sampling="shuffled_epochs")
+    escape = esc.Escape(CLOUD, dynamics, esc.Ball(50.0), start=[0.3, -0.2])
+    ours = np.array(list(esc.iterates(escape, 30, 3, precision="float64")))
+    batches = _batches_of(dynamics, 30, key=3)
+    theta = torch.tensor([0.3, -0.2], dtype=torch.float64, requires_grad=True)
+    theirs = [theta.detach().numpy().copy()]
+    for batch in batches:
+        (0.5 * ((theta - inputs[batch]) ** 2).sum(1)).mean().backward()
+        with torch.no_grad():
+            theta -= rate * theta.grad
+        theirs.append(theta.detach().numpy().copy())
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    gradients = [theirs[k] - EXAMPLES[batch].mean(axis=0) for k, batch in enumerate(batches)]
+    np.testing.assert_allclose(
+        np.diff(ours, 2, axis=0), -rate * np.array(gradients[1:]), atol=1e-12
+    )
+
+
+def _batches_of(dynamics, steps, key):
+    """Indices of the minibatches of a run."""
+    stream = Stream(jnp.asarray(seed_words(key)), jnp.zeros(1, jnp.uint32))
+    pair = jnp.arange(-(-steps // 2), dtype=jnp.uint32)[:, None]
+    draws = np.array(dynamics.gradients.draw_pairs(CLOUD, stream, pair))
+    return draws.reshape(-1, draws.shape[2])[:steps]
+
+
+def test_stationary_covariance(oracle):
+    case = oracle("D06")
+    rate, momentum, curvature = (case["params"][name] for name in ("eta", "mu", "lam"))
+    dynamics = esc.MomentumSGD(rate, 1, momentum)
+    matrix, kick = dynamics.transition(np.array([[curvature]]))
+    whole = stationary_covariance_of_chain(matrix, kick, np.array([[case["params"]["c"]]]))
+    assert whole[0, 0] / rate == pytest.approx(case["value"], rel=1e-12)
+    case = oracle("D07")
+    rate, momentum, x = (np.array(case["params"][name]) for name in ("eta", "mu", "x"))
+    matrix, kick = esc.MomentumSGD(float(rate), 1, float(momentum)).transition(HESSIAN)
+    whole = stationary_covariance_of_chain(matrix, kick, COVARIANCE)
+    value = 0.5 * x @ np.linalg.solve(whole[:2, :2] / rate, x)
+    assert value == pytest.approx(case["value"], rel=1e-12)
+    np.testing.assert_allclose(
+        whole, solve_discrete_lyapunov(matrix, kick @ COVARIANCE @ kick.T), rtol=1e-10
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"nesterov": True}, {"dampening": 0.4}], ids=str)
+@pytest.mark.parametrize("momentum", [0.3, 0.9])
+def test_edge_of_stability(options, momentum):
+    edge = esc.MomentumSGD(0.1, 1, momentum, **options).largest_stable_learning_rate(2.5)
+    for share, stable in ((1 - 1e-6, True), (1 + 1e-6, False)):
+        dynamics = esc.MomentumSGD(share * edge, 1, momentum, **options)
+        matrix, kick = dynamics.transition(np.array([[2.5]]))
+        assert (np.abs(np.linalg.eigvals(matrix)).max() < 1) == stable
+    with pytest.raises(Unstable, match="does not settle"):
+        stationary_covariance_of_chain(matrix, kick, np.eye(1))
+    with pytest.raises(InvalidArgument, match="kick"):
+        stationary_covariance_of_chain(matrix, kick[:1], np.eye(1))
 
 
 @pytest.mark.parametrize(
