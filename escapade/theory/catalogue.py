@@ -1,7 +1,7 @@
 """Every theory of escape by its name."""
 
 from escapade.theory._base import Theory
-from escapade.theory.own import INSTANTON, MINIBATCH, QUADRATIC
+from escapade.theory.own import INSTANTON, MINIBATCH, MOMENTUM, QUADRATIC
 from escapade.theory.rivals import (
     EXPONENTIAL_LAW,
     HU,
@@ -23,6 +23,7 @@ THEORIES: dict[str, Theory] = {
         QUADRATIC,
         INSTANTON,
         MINIBATCH,
+        MOMENTUM,
         KRAMERS,
         JASTRZEBSKI,
         ZHU,

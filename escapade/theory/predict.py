@@ -34,7 +34,8 @@ def predict(
 
             * ours: "quadratic" (uniform, of the quadratic approximation at the minimum, in any
               dimension), "instanton" (along the paths of least steepness on the landscape, up to
-              six dimensions), "minibatch" (with the noise that minibatches really have);
+              six dimensions), "minibatch" (with the noise that minibatches really have), "momentum"
+              (for `MomentumSGD`);
             * rivals, as their authors have them: "kramers", "jastrzebski", "zhu", "hu", "levy",
               "xie", "mori", "liu", "linear_stability", "ibayashi_imaizumi_v1",
               "ibayashi_imaizumi_v2", and "exponential_law", their law with the true exponent.

@@ -7,7 +7,9 @@ import pytest
 
 import escapade as esc
 from escapade.errors import InvalidArgument
+from escapade.minimum import neighbourhood
 from escapade.theory import THEORIES
+from escapade.theory.momentum import momentum_law
 
 CHAIN = esc.Escape(
     esc.landscapes.Quadratic([1.0]),
@@ -101,6 +103,17 @@ def test_forms(against_exact):
     best = against_exact.standings[0]
     assert float(table["log_error"].sel(theory=best.theory)) == best.log_error
     assert "saddle" in str(table["reason"].sel(theory="xie").values)
+
+
+def test_momentum_has_a_theory_of_its_own():
+    dynamics = esc.MomentumSGD(0.1, 60.0, 0.5, noise=esc.noise.Isotropic())
+    escape = esc.Escape(CHAIN.landscape, dynamics, esc.Slab([1.0], 0.3))
+    found = esc.compare(escape)
+    assert [standing.theory for standing in found.speaking] == ["momentum"]
+    law = momentum_law(escape, neighbourhood(escape))
+    assert found["momentum"].prediction.log_mean == pytest.approx(law.log_mean)
+    assert "earlier gradients" in found["kramers"].silence
+    assert "has none" in esc.compare(CHAIN, theories=("momentum",))["momentum"].silence
 
 
 def test_every_theory_says_what_it_is():

@@ -56,6 +56,11 @@ def mori_law(setting: Setting) -> Estimate:
         log_rate, ratio = _through_boundary(setting, floor, h, n, power)
     else:
         lowest, block = setting.passes[0], around.eigenvectors[:, :n]
+        if not lowest.saddle:
+            raise Silent(
+                f"needs a saddle, or a region around the minimum of closed form: {setting.escape} "
+                "has neither"
+            )
         ratio = 1 + lowest.height / floor
         there = block.T @ lowest.hessian @ block
         log_rate = (
