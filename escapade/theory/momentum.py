@@ -91,7 +91,7 @@ def momentum_law(escape: Escape, around: Neighbourhood) -> Prediction:
     delay = first_relaxation(step, kick, noise, form, groups.barrier)
     return Prediction(
         theory="momentum",
-        log_mean=float(np.logaddexp(-log_rate, np.log(delay))),
+        log_mean=float(np.log1p(delay * np.exp(log_rate)) - log_rate),
         relative_error=_relative_error(groups, log_rate, sampling_error),
         exponent=groups.barrier * escape.noise_scale,
         groups=groups,
@@ -189,7 +189,7 @@ def log_cluster_rate(
     top = float(log_weights.max())
     weights = np.exp(log_weights - top) / count
     pushed = kick @ _factor(noise)
-    length = MEMORIES * float(_relaxation_steps(step).max(initial=0.0))
+    length = MEMORIES * float(_relaxation_steps(step).max())
     for followed in range(1, LONGEST + 1):
         state = step @ state + pushed @ random.standard_normal((pushed.shape[1], state.shape[1]))
         inside = _inside(state[:dim], form)
@@ -248,9 +248,8 @@ def _supported(escape: Escape) -> MomentumSGD:
 
 
 def _relaxation_steps(step: Matrix) -> Float[np.ndarray, " states"]:
-    """Relaxation times of the chain's modes, those that are forgotten in one step left out."""
-    moduli = np.abs(np.linalg.eigvals(step))
-    return -1 / np.log(moduli[moduli > 1e-12])
+    """Relaxation times of the chain's modes; tiny, not zero, where a mode is gone in one step."""
+    return -1 / np.log(np.maximum(np.abs(np.linalg.eigvals(step)), 1e-12))
 
 
 def _factor(covariance: Matrix) -> Matrix:

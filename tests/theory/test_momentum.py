@@ -88,11 +88,12 @@ def test_the_exact_chain_is_the_one_simulated():
     assert abs(sample.mean - exact) < 3 * sample.standard_error
 
 
-def test_without_momentum_it_is_plain_sgd():
-    """Against the exact chain of `solve`, where no step is remembered."""
-    escape = escape_over(5, LINE, [[1.0]], esc.Slab([1.0], 0.5), 0.2, 0.0)
+@pytest.mark.parametrize("rate", [0.2, 1.0])
+def test_without_momentum_it_is_plain_sgd(rate):
+    """Against the exact chain of `solve`; at a rate of one every step forgets the one before."""
+    escape = escape_over(5, LINE, [[1.0]], esc.Slab([1.0], 0.5), rate, 0.0)
     batch_size = escape.dynamics.batch_size
-    plain = esc.GaussianSGD(0.2, batch_size, esc.noise.Isotropic(1.0))
+    plain = esc.GaussianSGD(rate, batch_size, esc.noise.Isotropic(1.0))
     exact = esc.solve(esc.Escape(LINE, plain, esc.Slab([1.0], 0.5)))
     assert law(escape).mean == pytest.approx(exact.mean, rel=0.02)
 
