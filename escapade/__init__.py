@@ -9,9 +9,11 @@ from escapade import data, errors, noise
 from escapade import landscape as landscapes
 from escapade.dynamics import (
     Adam,
+    AlphaStableSGD,
     ContinuousSGD,
     GaussianSGD,
     HeavyTailedSGD,
+    LabelNoiseSGD,
     LangevinSGD,
     MinibatchSGD,
     MomentumSGD,
@@ -65,6 +67,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Adam",
+    "AlphaStableSGD",
     "Ball",
     "Basin",
     "Comparison",
@@ -83,6 +86,7 @@ __all__ = [
     "Inspection",
     "Instanton",
     "Interrupted",
+    "LabelNoiseSGD",
     "LangevinSGD",
     "MinibatchSGD",
     "Minimum",
