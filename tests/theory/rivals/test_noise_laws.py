@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.special import gamma
 
 import escapade as esc
@@ -111,6 +112,29 @@ def test_mori_over_a_saddle():
         assert found.mean * 0.05 == pytest.approx(printed, rel=1e-6)
     assert abs(errors[0]) < 0.2
     assert errors[1] == pytest.approx(errors[0] / 4, rel=0.3)
+
+
+def test_mori_with_several_outliers():
+    """The flux of ``L^-(1 + B / (eta h))`` in the plane, by quadrature over boundary and plane."""
+    floor, h, power = 0.2, 2.0, 1 + 1 / (0.1 * 2.0)
+
+    def loss(theta):
+        return floor + h * (theta**2).sum() / 2
+
+    def law(square):
+        return (floor + h * square / 2) ** -power
+
+    landscape = esc.landscapes.Function(loss, 2, minima=[[0.0, 0.0]])
+    dynamics = esc.GaussianSGD(0.1, 1.0, esc.noise.Function(lambda theta: 2 * loss(theta) * h))
+    mass = quad(lambda r: 2 * np.pi * r * law(r**2), 0, np.inf)[0]
+    marginal = quad(lambda y: law(0.36 + y**2), -np.inf, np.inf)[0]
+    through = (
+        (esc.Ball(0.6), h * 0.6 * 2 * np.pi * 0.6 * law(0.36)),
+        (esc.Slab([1.0, 0.0], 0.6), 2 * h * 0.6 * marginal),
+    )
+    for region, flux in through:
+        found = esc.predict(esc.Escape(landscape, dynamics, region), "mori")
+        assert 1 / (found.mean * 0.1) == pytest.approx(flux / mass, rel=1e-7)
 
 
 def test_mori_is_silent_without_loss_at_the_minimum_or_a_stationary_law():
