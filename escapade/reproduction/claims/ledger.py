@@ -1,0 +1,215 @@
+"""The ledger: all claims in order of number, and their results in a folder.
+
+NN.json          the full measurement of claim NN
+NN-quick.json    the reduced one
+"""
+
+import importlib.metadata
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from escapade.errors import InvalidArgument, StudyError
+from escapade.reproduction.claims.alignment import ALIGNMENT
+from escapade.reproduction.claims.claim import Claim
+from escapade.reproduction.claims.evidence import Evidence, Progress
+from escapade.reproduction.claims.exponential_law import EXPONENTIAL_LAW, EXPONENTIALLY_FAST
+from escapade.reproduction.claims.heavy_tails import HEAVY_TAILS
+from escapade.reproduction.claims.loss_proportional import POWER_OF_LOSS
+from escapade.reproduction.claims.minibatch import GAUSSIAN_NOISE, SAMPLING
+from escapade.reproduction.claims.momentum import MOMENTUM_NEUTRAL
+from escapade.reproduction.claims.public_experiments import EXPERIMENTS
+from escapade.reproduction.claims.rescaling import CONSTRUCTION
+from escapade.reproduction.claims.rule import Judgement
+from escapade.reproduction.claims.sharpness import (
+    DISCRETE_ROOT,
+    INVERSE_SHARPNESS,
+    LANGEVIN,
+    ROOT_OF_SHARPNESS,
+)
+from escapade.reproduction.claims.stationarity import ANY_START, BEFORE_STATIONARITY
+from escapade.reproduction.claims.steps import (
+    DISCRETE_EQUALS_CONTINUOUS,
+    ONLY_THE_QUOTIENT,
+    SAME_EXPONENT,
+)
+from escapade.reproduction.claims.width import WIDE_NETWORKS
+from escapade.reproduction.store import read_json, write_json
+
+CLAIMS: tuple[Claim, ...] = (
+    EXPONENTIAL_LAW,
+    ROOT_OF_SHARPNESS,
+    INVERSE_SHARPNESS,
+    DISCRETE_ROOT,
+    LANGEVIN,
+    DISCRETE_EQUALS_CONTINUOUS,
+    ONLY_THE_QUOTIENT,
+    GAUSSIAN_NOISE,
+    BEFORE_STATIONARITY,
+    EXPONENTIALLY_FAST,
+    ALIGNMENT,
+    CONSTRUCTION,
+    EXPERIMENTS,
+    WIDE_NETWORKS,
+    HEAVY_TAILS,
+    POWER_OF_LOSS,
+    MOMENTUM_NEUTRAL,
+    SAMPLING,
+    ANY_START,
+    SAME_EXPONENT,
+)
+"""Claims 1 to 20; the last two are of the paper's abstract and theorem 3."""
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """The measurement of one claim.
+
+    Attributes:
+        number: of the claim.
+        evidence: what was measured.
+        quick: whether by the reduced measurement.
+        key: seed of every random number.
+        seconds: wall time.
+        date: when it was measured.
+        version: of Escapade.
+    """
+
+    number: int
+    evidence: Evidence
+    quick: bool
+    key: int
+    seconds: float
+    date: str
+    version: str
+
+    @property
+    def claim(self) -> Claim:
+        """The claim it is about."""
+        return find_claim(self.number)
+
+    @property
+    def judgement(self) -> Judgement:
+        """The verdict, always computed from the evidence by the rule."""
+        return self.claim.judge(self.evidence)
+
+    @property
+    def command(self) -> str:
+        """The command that measures it again."""
+        seed = f" --seed {self.key}" if self.key else ""
+        return f"escapade claims {self.number}{' --quick' if self.quick else ''}{seed} --again"
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with what the claim says and its verdict for a reader of the file."""
+        claim, judgement = self.claim, self.judgement
+        return {
+            **asdict(self),
+            "slug": claim.slug,
+            "statement": claim.statement,
+            "source": claim.source,
+            "regime": claim.regime,
+            "test": claim.test,
+            "rule": claim.rule.words,
+            "verdict": str(judgement.verdict),
+            "comparisons": [str(one) for one in judgement.comparisons],
+            "command": self.command,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "ClaimResult":
+        """The result that `to_json` gave; what follows from the evidence is computed anew."""
+        names = ("number", "quick", "key", "seconds", "date", "version")
+        return cls(
+            evidence=Evidence.from_json(content["evidence"]),
+            **{name: content[name] for name in names},
+        )
+
+
+def find_claim(number: int) -> Claim:
+    """The claim of a number.
+
+    Raises:
+        InvalidArgument: when there is none.
+    """
+    for claim in CLAIMS:
+        if claim.number == number:
+            return claim
+    raise InvalidArgument(f"number is {number!r}; the ledger has claims 1 to {len(CLAIMS)}")
+
+
+def run_claim(
+    number: int,
+    *,
+    quick: bool = False,
+    folder: Path | str | None = None,
+    key: int = 0,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> ClaimResult:
+    """Measure a claim, or load its result where it has been measured with the same arguments.
+
+    Args:
+        number: of the claim, 1 to 20.
+        quick: the reduced measurement, a few seconds.
+        folder: where results are kept; nothing is saved unless given.
+        key: a non-negative integer, the seed of every random number.
+        again: measure even if there is a result.
+        progress: called with what is being done.
+
+    Raises:
+        InvalidArgument: when there is no such claim, or the key is negative.
+        StudyError: when the folder cannot be written.
+    """
+    claim = find_claim(number)
+    if not isinstance(key, int) or isinstance(key, bool) or key < 0:
+        raise InvalidArgument(f"key is {key!r}; give a non-negative integer")
+    if folder is not None:
+        known = None if again else _load(Path(folder), number, quick)
+        if known is not None and known.key == key:
+            return known
+        _require_folder(Path(folder))
+    began = time.perf_counter()
+    evidence = claim.measure(quick, key, progress or (lambda _: None))
+    result = ClaimResult(
+        number=number,
+        evidence=evidence,
+        quick=quick,
+        key=key,
+        seconds=round(time.perf_counter() - began, 1),
+        date=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        version=importlib.metadata.version("escapade"),
+    )
+    if folder is not None:
+        write_json(_path(Path(folder), number, quick), result.to_json())
+    return result
+
+
+def load_claim(number: int, folder: Path | str) -> ClaimResult | None:
+    """The saved result of a claim, the full one if there are both; None without one."""
+    find_claim(number)
+    return _load(Path(folder), number, False) or _load(Path(folder), number, True)
+
+
+def _load(folder: Path, number: int, quick: bool) -> ClaimResult | None:
+    """A result that can be judged; a damaged or outdated file counts as none."""
+    try:
+        result = ClaimResult.from_json(read_json(_path(folder, number, quick)))
+        find_claim(number).judge(result.evidence)
+    except (StudyError, InvalidArgument, KeyError, TypeError, ValueError):
+        return None
+    return result if (result.number, result.quick) == (number, quick) else None
+
+
+def _path(folder: Path, number: int, quick: bool) -> Path:
+    return folder / f"{number:02d}{'-quick' if quick else ''}.json"
+
+
+def _require_folder(folder: Path) -> None:
+    """Fail before the measurement, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(
+            f"output folder {folder} cannot be written ({error.strerror}); give another with --out"
+        ) from error
