@@ -6,11 +6,11 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from escapade.inspection.fluctuations import Fluctuations
 from escapade.landscape import AbstractEmpirical, AbstractExpansion
-from escapade.minimum.krylov.function import MatrixFunctions, matrix_functions
-from escapade.minimum.local_model import LocalModel, noise_sample
+from escapade.minimum.krylov.function import matrix_functions
 from escapade.region import AbstractRegion, Ball, HalfSpace, Slab, Sublevel
-from escapade.theory.network_law import NetworkExit, spread_after
+from escapade.theory.network_law import NetworkExit
 
 LONGEST = 10**7
 """Steps for which descent is followed."""
@@ -178,77 +178,38 @@ class Bend(NamedTuple):
     noise_ratio: float
 
 
-class Wandering:
-    """Typical fluctuations around the point, and the true force on them.
+def measure_bend(
+    landscape: AbstractEmpirical, fluctuations: Fluctuations, law: NetworkExit, draws: int = 3
+) -> Bend:
+    """The true force and noise at the exit of a law, with typical fluctuations reached by then."""
+    expansion, model = fluctuations.expansion, fluctuations.model
+    theta, gradient = (
+        np.asarray(values, np.float64) for values in (expansion.theta, expansion.gradient)
+    )
 
-    Fluctuations are ``sqrt(f(H)) z`` with z of the noise covariance C and f the growth of variance
-    by then: of covariance S exactly where C and H commute, and of its size elsewhere.
-    """
+    def there(displacement: Float[np.ndarray, " dim"]) -> AbstractExpansion:
+        return landscape.expand(theta + displacement, precision=expansion.precision)
 
-    def __init__(
-        self,
-        landscape: AbstractEmpirical,
-        expansion: AbstractExpansion,
-        learning_rate: float,
-        batch_size: float,
-        samples: int = 3,
-        steps: int = 20,
-        seed: int = 1,
-    ):
-        """Draw the noise; the force is evaluated when an exit is known."""
-        generator = np.random.default_rng(seed)
-        self.landscape = landscape
-        self.theta = np.asarray(expansion.theta, np.float64)
-        self.gradient = np.asarray(expansion.gradient, np.float64)
-        self.precision = expansion.precision
-        self.learning_rate = learning_rate
-        self.noise_scale = learning_rate / batch_size
-        self.draws: list[MatrixFunctions] = [
-            matrix_functions(
-                expansion.hessian_product,
-                noise_sample(expansion, generator),
-                steps,
-                precision=expansion.precision,
-            )
-            for _ in range(samples)
-        ]
-
-    def _expand(self, displacement: Float[np.ndarray, " dim"]) -> AbstractExpansion:
-        return self.landscape.expand(self.theta + displacement, precision=self.precision)
-
-    def at(self, model: LocalModel, law: NetworkExit, log_steps: float) -> Bend:
-        """The force at the exit of a law, with fluctuations of the size reached by then."""
-        steps = float(np.exp(min(log_steps, 300.0)))
-        exit_point = model.basis @ law.direction
-        normal = exit_point / np.linalg.norm(exit_point)
-        along = model.basis.T @ normal
-        linear = float(along @ (model.curvatures * law.direction))
-        deviations, variances, push = [], [], np.zeros_like(self.theta)
-        size = np.sqrt(self.noise_scale)
-
-        def spread(at: Float[np.ndarray, " depth"]) -> Float[np.ndarray, " depth"]:
-            return size * np.sqrt(spread_after(at, steps, self.learning_rate))
-
-        for draw in self.draws:
-            moved = draw.apply(spread)
-            moved -= (moved @ normal) * normal
-            pull = float(draw.apply(lambda at: at * spread(at)) @ normal)
-            pull -= float(draw.apply(spread) @ normal) * float(along @ (model.curvatures * along))
-            for side in (1.0, -1.0):
-                there = self._expand(side * exit_point + moved)
-                force = np.asarray(there.gradient, np.float64)
-                slopes = there.example_slopes(normal.astype(there.theta.dtype))
-                variances.append(np.var(slopes, dtype=np.float64))
-                expected = side * linear + pull
-                deviations.append(((force - self.gradient) @ normal - expected) / linear)
-            push += self._expand(moved).gradient
-            push += self._expand(-moved).gradient
-        push = push / (2 * len(self.draws)) - self.gradient
-        relaxed = -np.expm1(-self.learning_rate * float(along @ (model.curvatures * along)) * steps)
-        curvature = float(along @ (model.curvatures * along))
-        shift = -relaxed * float(push @ normal) / curvature / np.linalg.norm(exit_point)
-        return Bend(
-            float(np.sqrt(np.mean(np.square(deviations)))),
-            float(shift),
-            float(np.mean(variances) / (along @ model.covariance @ along)),
-        )
+    steps = float(np.exp(min(law.log_mean, 300.0)))
+    exit_point = model.basis @ law.direction
+    normal = exit_point / np.linalg.norm(exit_point)
+    along = model.basis.T @ normal
+    curvature = float(along @ (model.curvatures * along))
+    linear = curvature * float(np.linalg.norm(exit_point))
+    single = normal.astype(expansion.theta.dtype)
+    pull = np.asarray(expansion.hessian_product(single), np.float64)
+    deviations, variances, push = [], [], np.zeros_like(theta)
+    for drawn in fluctuations.draw(steps, draws):
+        moved = drawn - (drawn @ normal) * normal
+        for side in (1.0, -1.0):
+            at_exit = there(side * exit_point + moved)
+            variances.append(np.var(at_exit.example_slopes(single), dtype=np.float64))
+            expected = side * linear + float(pull @ moved)
+            deviations.append(((at_exit.gradient - gradient) @ normal - expected) / linear)
+            push += np.asarray(there(side * moved).gradient, np.float64) / (2 * draws)
+    relaxed = -np.expm1(-fluctuations.learning_rate * curvature * steps)
+    return Bend(
+        float(np.sqrt(np.mean(np.square(deviations)))),
+        float(-relaxed * ((push - gradient) @ normal) / linear),
+        float(np.mean(variances) / (along @ model.covariance @ along)),
+    )

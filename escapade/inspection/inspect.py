@@ -10,8 +10,9 @@ from escapade.dynamics import MinibatchSGD
 from escapade.dynamics.streams import seed_words
 from escapade.errors import InvalidArgument, NotConverged
 from escapade.inspection.budget import Budget, Progress
-from escapade.inspection.drift import Wandering, measure_fall
+from escapade.inspection.drift import measure_fall
 from escapade.inspection.escape_map import EscapeMap, escape_map
+from escapade.inspection.fluctuations import Fluctuations
 from escapade.inspection.gradient_noise import NoiseScale, noise_scale, noise_shape
 from escapade.inspection.inspection import Change, Inspection, first_exit
 from escapade.inspection.outlook import (
@@ -327,12 +328,12 @@ class _Measurements:
         fall = measure_fall(
             self.expansion, rate, batch, (float(lowest.values[0]), lowest.vectors[:, 0])
         )
-        wandering = None
+        fluctuations = None
         if self.budget.allows("force on typical fluctuations"):
-            wandering = Wandering(
-                self.landscape, self.expansion, rate, batch / self.factor, seed=self.seed + 5
+            fluctuations = Fluctuations(
+                self.expansion, self.model, rate, batch / self.factor, seed=self.seed + 5
             )
-        return Surroundings(self.model, stability, fall, wandering, self.factor)
+        return Surroundings(self.model, stability, fall, self.landscape, fluctuations, self.factor)
 
 
 def _point(landscape: AbstractEmpirical, theta: ArrayLike | None) -> Float[np.ndarray, " dim"]:

@@ -5,9 +5,19 @@ import numpy as np
 from jaxtyping import Float
 
 from escapade.dynamics import MinibatchSGD
-from escapade.errors import DegenerateNoise, EscapadeError, InvalidArgument, Unstable, in_one_line
-from escapade.inspection.drift import LONGEST, Fall, Wandering
+from escapade.errors import (
+    DegenerateNoise,
+    EscapadeError,
+    InvalidArgument,
+    Unstable,
+    Unsupported,
+    in_one_line,
+)
+from escapade.inspection.drift import LONGEST, Fall, measure_bend
+from escapade.inspection.fluctuations import Fluctuations
 from escapade.inspection.stability import Stability
+from escapade.inspection.way_out import WayOut, way_out
+from escapade.landscape import AbstractEmpirical
 from escapade.minimum.local_model import LocalModel
 from escapade.region import AbstractRegion, Ball, HalfSpace, Slab, Sublevel
 from escapade.region._base import fits
@@ -16,6 +26,9 @@ from escapade.theory.groups import SHELL
 from escapade.theory.network_law import SEARCH, NetworkExit, ellipsoid_exit, linear_exit
 from escapade.theory.noise_correction import noise_correction
 from escapade.theory.prediction import Diagnosis, Groups, Prediction, assumption
+
+ANSWERS = 0.05
+"""What the other directions' answers to the way out change of log E[nu], in networks tried."""
 
 NAN_GROUPS = Groups(*(float("nan"),) * 5, (float("nan"), float("nan")))
 
@@ -52,14 +65,17 @@ class Surroundings(eqx.Module):
         model: curvature and noise.
         stability: of this learning rate and batch size.
         fall: where the noiseless descent leads, if the point is no minimum.
-        wandering: how the force changes along with typical fluctuations.
+        landscape: the network.
+        fluctuations: typical ones, to look at force and noise away from the point; None where that
+            is not to be done.
         noise_factor: share of the noise variance left by the sampling.
     """
 
     model: LocalModel
     stability: Stability
     fall: Fall
-    wandering: Wandering | None = eqx.field(static=True)
+    landscape: AbstractEmpirical
+    fluctuations: Fluctuations | None = eqx.field(static=True)
     noise_factor: float = 1.0
 
     def at(self, dynamics: MinibatchSGD, noise_factor: float) -> "Surroundings":
@@ -72,6 +88,7 @@ class Surroundings(eqx.Module):
                 dynamics.batch_size,
             ),
             self.fall.at(dynamics.learning_rate, dynamics.batch_size),
+            self.landscape,
             None,
             noise_factor,
         )
@@ -207,55 +224,21 @@ def _prediction(
             "boundary (at most 10 %)",
         )
     )
-    effect = law.noise_effect
-    if effect is None:
-        rising = model.curvatures > 0
-        effect = noise_correction(
-            model.slopes[:, rising],
-            model.curvatures[rising],
-            law.momentum[rising],
-            dynamics.learning_rate / dynamics.batch_size,
-            one_sided=isinstance(region, HalfSpace),
-        )
-        lines.append(
-            assumption(
-                abs(effect) <= 0.3,
-                "Gaussian noise: skewness and tails of the minibatch noise change log E[nu] by "
-                f"about {effect:+.2g} (at most 0.3)",
-            )
-        )
-        unknown = [np.log1p(law.relative_error), effect]
+    found = _measured(surroundings, region, law)
+    if isinstance(found, WayOut):
+        effect, shift, unknown = law.noise_effect, found.push, _doubts(law, found)
+        lines += _of_the_way_out(found)
+        law = law._replace(log_mean=found.log_mean)
     else:
-        lines.append(
-            assumption(
-                abs(effect) <= 1.5,
-                "noise along the exit not far from Gaussian: its skewness and tails, which are "
-                f"included, change log E[nu] by {effect:+.2g} (at most 1.5)",
-            )
-        )
-        unknown = [np.log1p(law.relative_error), 0.1 * effect]
-    shift = 0.0
-    if surroundings.wandering is not None:
-        found = surroundings.wandering.at(model, law, law.log_mean)
-        shift = found.shift
-        lines += [
-            assumption(
-                found.nonlinearity <= 0.1,
-                "quadratic up to the exit: with typical fluctuations in the other directions the "
-                f"force there differs from linear by {100 * found.nonlinearity:.2g} % "
-                "(at most 10 %)",
-            ),
-            assumption(
-                2 / 3 <= found.noise_ratio <= 1.5,
-                "the same noise up to the exit: there its variance is "
-                f"{found.noise_ratio:.3g} times that at the minimum (0.67 to 1.5)",
-            ),
-        ]
-        # The barrier is an integral of force over noise; on the way it differs half as much.
-        unknown += [
-            0.5 * groups.barrier * found.nonlinearity,
-            0.5 * groups.barrier * abs(np.log(found.noise_ratio)),
-        ]
+        if found:
+            lines.append(assumption(False, f"the way out can be followed: {found}"))
+        effect, unknown, told = _of_the_noise(model, law, region, dynamics)
+        lines.append(told)
+        shift = 0.0
+        if surroundings.fluctuations is not None:
+            shift, doubts, more = _of_the_bend(surroundings, law)
+            unknown += doubts
+            lines += more
     stated = float(np.expm1(min(float(np.linalg.norm(unknown)), 50.0)))
     groups = eqx.tree_at(lambda g: g.noise_correction, groups, effect)
     return (
@@ -269,6 +252,120 @@ def _prediction(
             source="uniform mean exit time, matrix-free (docs/networks.md)",
         ),
         shift,
+    )
+
+
+def _measured(surroundings: Surroundings, region: AbstractRegion, law: NetworkExit) -> WayOut | str:
+    """The way out as it is, or why it was not followed; empty where there is no straight one."""
+    # The linear law takes the minibatches whole where the chain is a scalar one.
+    scalar = isinstance(region, Slab | HalfSpace) and law.noise_effect is not None
+    if not scalar or surroundings.fluctuations is None:
+        return ""
+    assert isinstance(region, Slab | HalfSpace)
+    model = surroundings.model
+    offset = region.half_width if isinstance(region, Slab) else region.offset
+    normal = np.asarray(region.normal, np.float64)
+    along = model.basis.T @ normal
+    try:
+        return way_out(
+            surroundings.landscape,
+            surroundings.fluctuations,
+            normal,
+            model.basis @ law.direction / offset,
+            float(along @ (model.curvatures * along)),
+            offset,
+            law.log_mean,
+            two_sided=isinstance(region, Slab),
+        )
+    except Unsupported as error:
+        return in_one_line(error)
+
+
+def _doubts(law: NetworkExit, found: WayOut) -> list[float]:
+    """What may be wrong with a measured way out, in log E[nu]."""
+    return [
+        ANSWERS,
+        float(np.log1p(law.relative_error)),
+        # The first order in the motion of the mean, which is not small where this is not.
+        0.2 * found.moved,
+        0.5 * found.spread,
+        found.uncertainty,
+    ]
+
+
+def _of_the_way_out(found: WayOut) -> list[str]:
+    return [
+        assumption(
+            abs(found.along) <= 1,
+            "the way out near to linear: its force and noise as they are, which are included, "
+            f"change log E[nu] by {found.along:+.2g} (at most 1)",
+        ),
+        assumption(
+            abs(found.moved) <= 1,
+            "the mean near to the minimum: its motion by noise, which is included, changes "
+            f"log E[nu] by {found.moved:+.2g} (at most 1)",
+        ),
+        assumption(
+            abs(found.spread) <= 0.3,
+            "one force whatever the other directions do: their fluctuations, which are included "
+            f"on average, change log E[nu] by {found.spread:+.2g} (at most 0.3)",
+        ),
+    ]
+
+
+def _of_the_noise(
+    model: LocalModel, law: NetworkExit, region: AbstractRegion, dynamics: MinibatchSGD
+) -> tuple[float, list[float], str]:
+    """Effect of noise that is not Gaussian on log E[nu], what is unknown of it, and a line."""
+    effect = law.noise_effect
+    if effect is None:
+        rising = model.curvatures > 0
+        effect = noise_correction(
+            model.slopes[:, rising],
+            model.curvatures[rising],
+            law.momentum[rising],
+            dynamics.learning_rate / dynamics.batch_size,
+            one_sided=isinstance(region, HalfSpace),
+        )
+        line = assumption(
+            abs(effect) <= 0.3,
+            "Gaussian noise: skewness and tails of the minibatch noise change log E[nu] by "
+            f"about {effect:+.2g} (at most 0.3)",
+        )
+        return effect, [float(np.log1p(law.relative_error)), effect], line
+    line = assumption(
+        abs(effect) <= 1.5,
+        "noise along the exit not far from Gaussian: its skewness and tails, which are "
+        f"included, change log E[nu] by {effect:+.2g} (at most 1.5)",
+    )
+    return effect, [float(np.log1p(law.relative_error)), 0.1 * effect], line
+
+
+def _of_the_bend(
+    surroundings: Surroundings, law: NetworkExit
+) -> tuple[float, list[float], list[str]]:
+    """Push of the mean by noise, what bending and changing noise may do, and two lines."""
+    assert surroundings.fluctuations is not None
+    found = measure_bend(surroundings.landscape, surroundings.fluctuations, law)
+    lines = [
+        assumption(
+            found.nonlinearity <= 0.1,
+            "quadratic up to the exit: with typical fluctuations in the other directions the "
+            f"force there differs from linear by {100 * found.nonlinearity:.2g} % "
+            "(at most 10 %)",
+        ),
+        assumption(
+            2 / 3 <= found.noise_ratio <= 1.5,
+            "the same noise up to the exit: there its variance is "
+            f"{found.noise_ratio:.3g} times that at the minimum (0.67 to 1.5)",
+        ),
+    ]
+    # The barrier is an integral of force over noise; on the way it differs half as much.
+    half = 0.5 * law.groups.barrier
+    return (
+        found.shift,
+        [half * found.nonlinearity, half * abs(float(np.log(found.noise_ratio)))],
+        lines,
     )
 
 
