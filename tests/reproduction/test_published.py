@@ -6,10 +6,13 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from escapade.cli.reproduction import app
 from escapade.data import Dataset, avila
-from escapade.errors import DataError
+from escapade.errors import DataError, InvalidArgument, StudyError
 from escapade.exits.statistics import Estimate
+from escapade.reproduction import load_reproduction, reproduce
 from escapade.reproduction.published import (
     BASE,
     Experiment,
@@ -247,19 +250,38 @@ def test_a_result_survives_json(rows, tmp_path, monkeypatch):
         running, "scan", lambda kind, quantity, values, trials: reduced(small[kind], quantity)
     )
     monkeypatch.setattr(running, "variations", lambda quick: [])
-    result = run_published(tmp_path, quick=True, seed=3, command="the command")
-    assert running.load_published(tmp_path).to_json() == result.to_json()
+    folder = tmp_path / "published"
+    result = run_published(folder, quick=True, command="the command")
+    assert running.load_published(folder).to_json() == result.to_json()
     assert isinstance(result, PublishedResult)
     assert result.base("sgd").replicas == 4 * 3
     assert [check.differing for check in result.reparametrisations] == [0, 0]
-    again = run_published(tmp_path, quick=True, seed=3, command="the command")
-    assert again.scans[0].means.tolist() == result.scans[0].means.tolist()
     assert result.failed == ()
+    # The command finds the cells, writes the same numbers and shows them.
+    command = ["reproduce", "ibayashi-imaizumi-2022", "--protocol", "published", "--quick"]
+    shown = CliRunner().invoke(app, [*command, "--out", str(tmp_path)])
+    assert shown.exit_code == 0, shown.output
+    assert "SGLD, batch size" in shown.output
+    assert "4 of 4 runs leave at the same step" in shown.output
+    found = load_reproduction(tmp_path)
+    assert found.described is None
+    assert found.published is not None
+    assert found.quick
+    assert found.published.scans[0].means.tolist() == result.scans[0].means.tolist()
 
 
 def reduced(base, quantity):
     start = getattr(base, quantity)
     return [replace(base, scan=quantity, trials=3, **{quantity: f * start}) for f in (1, 2)]
+
+
+def test_what_cannot_be_reproduced(tmp_path):
+    with pytest.raises(InvalidArgument, match="paper is 'hu-2019'; choose one of ibayashi"):
+        reproduce("hu-2019", tmp_path)
+    with pytest.raises(InvalidArgument, match="protocol is 'printed'; choose one of published"):
+        reproduce("ibayashi-imaizumi-2022", tmp_path, "printed")
+    with pytest.raises(StudyError, match="holds no reproduction"):
+        load_reproduction(tmp_path)
 
 
 def test_without_the_data_there_is_a_way_out(tmp_path, monkeypatch):

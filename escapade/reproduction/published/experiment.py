@@ -1,8 +1,8 @@
 """One point of the public experiment, and the scans made of such points."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -75,9 +75,13 @@ def scan(optimiser: Optimiser, quantity: Quantity, values: int, trials: int) -> 
     grid = np.linspace(getattr(base, quantity), _END[optimiser][quantity], VALUES)
     chosen = grid[np.linspace(0, VALUES - 1, values).round().astype(int)]
     return [
-        replace(base, scan=quantity, trials=trials, **{quantity: _whole_or_real(quantity, value)})
+        _changed(base, scan=quantity, trials=trials, **{quantity: _whole_or_real(quantity, value)})
         for value in chosen
     ]
+
+
+def _changed(base: Experiment, **entries: Any) -> Experiment:
+    return Experiment(**{**vars(base), **entries})
 
 
 def _whole_or_real(quantity: Quantity, value: float) -> float:
@@ -96,7 +100,7 @@ class Variation:
 def variations(quick: bool) -> Iterator[Variation]:
     """What explains the public numbers: one change at a time."""
     few, many = (2, 20) if quick else (20, 100)
-    changes: tuple[tuple[str, str, int, dict[str, object]], ...] = (
+    changes: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
         (
             "gradients zeroed",
             "plain SGD, as one optimiser step is usually written, from the same start",
@@ -123,5 +127,4 @@ def variations(quick: bool) -> Iterator[Variation]:
         ),
     )
     for name, reads, trials, changed in changes:
-        experiment = replace(BASE["sgd"], scan=name, trials=trials, **changed)  # type: ignore[arg-type]
-        yield Variation(name, experiment, reads)
+        yield Variation(name, _changed(BASE["sgd"], scan=name, trials=trials, **changed), reads)

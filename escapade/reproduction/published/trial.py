@@ -22,7 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Float, Int
 
 from escapade.data import Dataset
 from escapade.landscape.networks import ACTIVATIONS
@@ -99,24 +99,25 @@ def run(experiment: Experiment, dataset: Dataset, drawn: Draw) -> Outcome:
     """Run one trial in single precision, as the public code does."""
     inputs = dataset.inputs.astype(np.float32)
     targets = np.eye(dataset.classes, dtype=np.float32)[dataset.labels]
-    root = np.float32(np.sqrt(experiment.sharpness))
-    start = Weights(*(weight / root for weight in drawn.start))
-    rate, radius = np.float32(experiment.learning_rate), np.float32(experiment.radius)
-    limits = _Limits(radius, np.int32(experiment.max_steps))
+    root = jnp.float32(np.sqrt(experiment.sharpness))
+    start = Weights(*(jnp.asarray(weight) / root for weight in drawn.start))
+    rate = jnp.float32(experiment.learning_rate)
+    limits = _Limits(jnp.float32(experiment.radius), jnp.int32(experiment.max_steps))
     loss = _Loss(root, experiment.activation)
     if experiment.optimiser == "sgd":
-        batches = (inputs[drawn.rows], targets[drawn.label_rows])
+        batches = (jnp.asarray(inputs[drawn.rows]), jnp.asarray(targets[drawn.label_rows]))
         accumulated = experiment.gradients == "accumulated"
         steps, distance = _run_sgd(loss, start, batches, rate, limits, accumulated)
     else:
-        seed = np.uint32(drawn.noise_seed)
-        steps, distance = _run_sgld(loss, start, (inputs, targets), rate, limits, seed)
+        examples = (jnp.asarray(inputs), jnp.asarray(targets))
+        seed = jnp.uint32(drawn.noise_seed)
+        steps, distance = _run_sgld(loss, start, examples, rate, limits, seed)
     return Outcome(int(steps), float(distance))
 
 
 class _Limits(NamedTuple):
-    radius: Float32[np.ndarray, ""]
-    max_steps: Int[np.ndarray, ""]
+    radius: Float[Array, ""]
+    max_steps: Int[Array, ""]
 
 
 class _Loss(eqx.Module):
