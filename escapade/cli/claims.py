@@ -127,6 +127,7 @@ def _value(quantity: "Quantity") -> str:
     unit = f" {quantity.unit}" if quantity.unit else ""
     width = high - low
     # An interval narrower than the digits shown is not worth its place.
-    if width <= 1e-4 * max(abs(low), abs(high), 1e-300) or width < 1e-9:
-        return f"{quantity.value:.5g} (exact to {max(width / 2, 0.0):.0e}){unit}"
+    if width <= 1e-4 * max(abs(low), abs(high)) or width < 1e-9:
+        value = 0.0 if low <= 0 <= high else quantity.value
+        return f"{value:.5g} (exact to {max(width / 2, 0.0):.0e}){unit}"
     return f"{quantity.value:.4g} ({low:.4g}, {high:.4g}){unit}"

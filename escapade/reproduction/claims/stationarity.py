@@ -35,7 +35,7 @@ def _measure_early(quick: bool, key: int, progress: Progress) -> Evidence:
     dynamics = chain(rate, 1 / barrier, ALIGNED)
     escape = Escape(Quadratic([SHARP, FLAT]), dynamics, Sublevel(0.5))
     progress("simulating exits over a flat direction")
-    sample = simulate(escape, 1024 if quick else 16384, 10**6, key)
+    sample = simulate(escape, 1024 if quick else 65536, 10**6, key)
     slowest = int(1 / (rate * FLAT))
     early = int(np.count_nonzero((sample.times <= slowest) & ~sample.censored))
     share = stats.binomtest(early, sample.replicas).proportion_ci(method="exact")
