@@ -19,6 +19,7 @@ from escapade.reproduction.published import (
     PublishedResult,
     check_reparametrisation,
     measure,
+    results,
     run_published,
     scan,
     variations,
@@ -246,6 +247,7 @@ def test_a_result_survives_json(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "avila", lambda: rows)
     monkeypatch.setattr(running, "_dataset", lambda: rows)
     monkeypatch.setattr(running, "BASE", small)
+    monkeypatch.setattr(results, "BASE", small)
     monkeypatch.setattr(
         running, "scan", lambda kind, quantity, values, trials: reduced(small[kind], quantity)
     )

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from escapade.errors import StudyError
 from escapade.exits import ExitSample
 from escapade.reproduction.published.experiment import (
+    BASE,
     QUANTITIES,
     Experiment,
     Optimiser,
@@ -162,8 +164,21 @@ class PublishedResult:
     seconds: float
 
     def base(self, optimiser: Optimiser) -> ExitSample:
-        """Exits at the base point, from all scans of an optimiser that begin there."""
-        samples = [scan.points[0].sample for scan in self.scans if scan.optimiser == optimiser]
+        """Exits at the base point, from all scans of an optimiser that hold it.
+
+        Raises:
+            StudyError: when it failed in all of them.
+        """
+        wanted = [getattr(BASE[optimiser], quantity) for quantity in QUANTITIES]
+        samples = [
+            point.sample
+            for scan in self.scans
+            for point in scan.points
+            if scan.optimiser == optimiser
+            and [getattr(point.experiment, quantity) for quantity in QUANTITIES] == wanted
+        ]
+        if not samples:
+            raise StudyError(f"no scan of {optimiser} holds its base point; run it again")
         return pooled(samples)
 
     def scan(self, optimiser: Optimiser, quantity: Quantity) -> Scan | None:
