@@ -126,7 +126,9 @@ def log_axis(axes: Axes, name: Literal["x", "y"], low: float, high: float) -> No
     """Make an axis logarithmic, from ``low`` to ``high``, with ticks in plain text: 50, 10⁶."""
     axis = axes.xaxis if name == "x" else axes.yaxis
     decades = np.log10(high / low)
-    digits = (1, 2, 5) if decades < 2.2 else (1, 3) if decades < 3.5 else (1,)
+    digits: tuple[int, ...] = (1, 3) if decades < 3.5 else (1,)
+    if decades < 2.2:
+        digits = (1, 2, 5) if decades > 0.75 else (1, 2, 3, 4, 6, 8)
     stride = max(1, int(np.ceil(decades / 7)))
     exponents = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
     exponents = exponents[exponents % stride == 0]
