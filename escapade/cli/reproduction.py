@@ -151,7 +151,8 @@ def _show_described(result: "DescribedResult") -> None:
     console.print(table)
     for scan in result.scans:
         if scan.slope is not None:
-            console.print(f"log mean on log {scan.quantity}: {scan.slope}", markup=False)
+            said = f"log mean on log {scan.quantity}: {scan.slope}"
+            console.print(said, markup=False, soft_wrap=True)
     console.print(f"the text leaves {len(result.openings)} things open:")
     for opening in result.openings:
         console.print(f"  {opening.question}: {opening.choice}", soft_wrap=True)
