@@ -246,14 +246,21 @@ def _whole(value: int, argument: str, least: int, most: int) -> int:
 
 
 def _width(escape: Escape, replicas: int) -> int:
-    """Lanes so that what one tick touches fits the fast cache, but few enough to be refilled."""
+    """Lanes so that what one tick touches fits the fast cache, but few enough to be refilled.
+
+    Where each tick calls another framework, enough lanes that the call costs a tenth of their work:
+    for small networks that counts for more than the cache.
+    """
     landscape = escape.landscape
     theta = jax.ShapeDtypeStruct((landscape.dim,), jnp.float32)
     state = jax.eval_shape(lambda at: escape.dynamics.initial_state(landscape, at), theta)
     touched = sum(leaf.size for leaf in jax.tree.leaves(state))
+    amortised = 1
     if isinstance(landscape, AbstractEmpirical):
-        touched += escape.dynamics.examples_per_tick(landscape) * landscape.example_size
-    fitting = _power_of_two(max(_LANE_NUMBERS // touched, 8))
+        examples = escape.dynamics.examples_per_tick(landscape)
+        touched += examples * landscape.example_size
+        amortised = 10 * landscape.call_overhead // (landscape.dim * max(examples, 1))
+    fitting = _power_of_two(max(_LANE_NUMBERS // touched, 8, amortised))
     # With N replicas on W lanes the last exits cost about W (log W) / N of the whole.
     refilled = max(_power_of_two(replicas // 8), 64)
     return min(fitting, refilled, 4096, 2 * _power_of_two(replicas))

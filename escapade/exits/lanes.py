@@ -13,6 +13,7 @@ from escapade.dynamics._base import State, halves, position
 from escapade.dynamics.gaussian import ContinuousSGD
 from escapade.dynamics.streams import Stream
 from escapade.escape import Escape
+from escapade.landscape import AbstractEmpirical
 from escapade.precision import AnyArray
 
 BOUNDARY_SHIFT = 0.5825971579390108
@@ -37,9 +38,14 @@ def side_by_side(state: State, count: int) -> State:
     return jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[..., None], count, axis=-1), state)
 
 
-def select(condition: Bool[Array, "*lanes"], new: State, old: State) -> State:
-    """The new state where the condition holds, else the old one."""
-    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), new, old)
+def select(condition: Bool[Array, "*lanes"], new: State, old: State, axis: int = -1) -> State:
+    """The new state where the condition holds, else the old one; `axis` is that of the lanes."""
+
+    def chosen(one: Array, other: Array) -> Array:
+        rest = range(1, one.ndim) if axis == 0 else ()
+        return jnp.where(jnp.expand_dims(condition, tuple(rest)), one, other)
+
+    return jax.tree.map(chosen, new, old)
 
 
 def put(state: State, where: Any, new: State) -> None:
@@ -70,22 +76,27 @@ def _advance(
 
     The randomness of a block is drawn first, as one array. A loop over its ticks then reads it:
     were the draws made inside the loop, XLA would recompute them for each output of the loop body.
+    Parameters of networks go into products of matrices, which want each replica's in one row: there
+    the lane is the first axis inside the loop.
     """
     landscape, dynamics = escape.landscape, escape.dynamics
     first_pair = lanes.ticks // 2
+    axis = 0 if isinstance(landscape, AbstractEmpirical) else -1
 
     def tick(state: State, draw: Any) -> State:
         return dynamics.tick(landscape, state, draw)
 
+    def contained(state: State) -> Array:
+        return jax.vmap(lambda point: inside(escape, point), in_axes=axis)(position(state))
+
     def running(state: State, ticks: Array) -> Array:
-        in_region = jax.vmap(lambda point: inside(escape, point), in_axes=-1)(position(state))
-        return in_region & (ticks < last_tick)
+        return contained(state) & (ticks < last_tick)
 
     def one_tick(now: tuple[State, Array], draws: Any) -> tuple[State, Array]:
         state, ticks = now
         alive = running(state, ticks)
-        moved = jax.vmap(tick, in_axes=-1, out_axes=-1)(state, draws)
-        return select(alive, moved, state), ticks + alive
+        moved = jax.vmap(tick, in_axes=(axis, -1), out_axes=axis)(state, draws)
+        return select(alive, moved, state, axis), ticks + alive
 
     def pair_of_ticks(now: tuple[State, Array], draws: Any) -> tuple[tuple[State, Array], None]:
         even, odd = halves(draws)
@@ -103,10 +114,11 @@ def _advance(
         done, now = carry
         return (done < blocks) & jnp.any(running(*now))
 
-    start = (jnp.uint32(0), (lanes.state, lanes.ticks))
+    turned = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, axis), lanes.state)
+    start = (jnp.uint32(0), (turned, lanes.ticks))
     _, (state, ticks) = jax.lax.while_loop(unfinished, block, start)
-    still = jax.vmap(lambda point: inside(escape, point), in_axes=-1)(position(state))
-    return Lanes(state, ticks, lanes.replica), still
+    back = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, -1), state)
+    return Lanes(back, ticks, lanes.replica), contained(state)
 
 
 @cache

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 from numpy.typing import ArrayLike
 
 from escapade.errors import InvalidArgument
@@ -166,6 +166,16 @@ class Empirical(AbstractEmpirical):
         if not isinstance(theta, jax.Array):
             theta = np.asarray(theta, dtype=np.float64)
         return self._at(self._unravelled(self.scale * theta))
+
+    @property
+    def title(self) -> str:
+        """The network's title, where the loss is that of one."""
+        return getattr(self.example_loss, "title", super().title)
+
+    def subset(self, index: Int[np.ndarray, " examples"]) -> "Empirical":
+        """The mean loss over some of the examples."""
+        data = jax.tree.map(lambda leaf: leaf[index], self.data)
+        return eqx.tree_at(lambda landscape: landscape.data, self, data)
 
     def at_minimum(self, theta: ArrayLike) -> "Empirical":
         """The same landscape, knowing one more minimum."""

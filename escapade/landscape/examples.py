@@ -91,6 +91,19 @@ class AbstractEmpirical(AbstractLoss):
         """Numbers in one example."""
 
     @property
+    def title(self) -> str:
+        """What is trained, in a few words."""
+        return type(self).__name__
+
+    @property
+    def call_overhead(self) -> int:
+        """What one gradient costs beside its work, as the number of products done in that time.
+
+        Nothing in compiled code; a call into another framework is worth many replicas' work.
+        """
+        return 0
+
+    @property
     @abc.abstractmethod
     def parameter_names(self) -> list[str]:
         """Name and shape of each parameter array, in the order of the flat vector."""
@@ -99,6 +112,14 @@ class AbstractEmpirical(AbstractLoss):
     @abc.abstractmethod
     def initial(self) -> Float[np.ndarray, " dim"]:
         """The parameters the landscape was built with, as a flat vector."""
+
+    def subset(self, index: Int[np.ndarray, " examples"]) -> "AbstractEmpirical":
+        """The mean loss over some of the examples.
+
+        Raises:
+            Unsupported: when this landscape's examples cannot be taken apart.
+        """
+        raise Unsupported(f"examples of a {type(self).__name__} cannot be taken out; use all")
 
     @abc.abstractmethod
     def at_minimum(self, theta: ArrayLike) -> "AbstractEmpirical":

@@ -10,13 +10,13 @@ from escapade.dynamics import MinibatchSGD
 from escapade.dynamics._base import halves
 from escapade.dynamics.streams import Stream, seed_words
 from escapade.errors import Diverged
-from escapade.landscape import Empirical
+from escapade.landscape import AbstractEmpirical
 from escapade.minimum.find import Minimum, find_minimum
 from escapade.precision import place
 
 
 def train(
-    landscape: Empirical,
+    landscape: AbstractEmpirical,
     *,
     learning_rate: float = 0.1,
     batch_size: int = 32,
@@ -48,7 +48,7 @@ def train(
 @eqx.filter_jit
 def _run(
     dynamics: MinibatchSGD,
-    landscape: Empirical,
+    landscape: AbstractEmpirical,
     theta: Float[Array, " dim"],
     seed: UInt32[Array, " 2"],
     pairs: UInt32[Array, ""],

@@ -3,12 +3,11 @@
 import sys
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from escapade.errors import InvalidArgument
+from escapade.errors import InvalidArgument, Unsupported
 from escapade.landscape import AbstractEmpirical, Empirical
 
 Point = Float[np.ndarray, " dim"]
@@ -33,18 +32,16 @@ class Subset:
         self.examples = min(examples, self.population)
         index = np.sort(generator.choice(self.population, self.examples, replace=False))
         self._torch = _torch_side(landscape)
-        if self._torch is not None:
-            self.landscape: AbstractEmpirical = self._torch.taken_out(landscape, index)
-        elif isinstance(landscape, Empirical):
-            data = jax.tree.map(lambda leaf: leaf[index], landscape.data)
-            self.landscape = eqx.tree_at(lambda whole: whole.data, landscape, data)
-        elif self.examples == self.population:
+        # A copy of a PyTorch network even of all examples: it will follow the training.
+        try:
+            self.landscape = landscape.subset(index)
+        except Unsupported as error:
+            if self.examples < self.population:
+                raise InvalidArgument(
+                    f"examples is {examples} but a subset of a {type(landscape).__name__} cannot "
+                    f"be taken; give examples={self.population}, all of them"
+                ) from error
             self.landscape = landscape
-        else:
-            raise InvalidArgument(
-                f"examples is {examples} but a subset of a {type(landscape).__name__} cannot be "
-                f"taken; give examples={self.population}, all of them"
-            )
 
     @property
     def error_share(self) -> float:

@@ -1,32 +1,18 @@
-"""PyTorch networks in training: examples taken out, parameters and buffers read."""
+"""PyTorch modules in training: parameters and buffers read."""
 
-import copy
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from escapade.errors import InvalidArgument
 from escapade.landscape.torch import TorchEmpirical
-from escapade.landscape.torch.examples import Examples
-from escapade.landscape.torch.network import Network
 
 
 def is_module(model: Any) -> bool:
     """Whether it is a PyTorch module."""
     return isinstance(model, torch.nn.Module)
-
-
-def taken_out(landscape: TorchEmpirical, index: Int[np.ndarray, " examples"]) -> TorchEmpirical:
-    """The loss over some examples, with private copies of the module."""
-    network = copy.copy(landscape.network)
-    rows = torch.from_numpy(index).to(network.device)
-    inputs, targets = network.data.arranged(network.data.take(rows, torch.float64))
-    network.data = Examples(inputs, targets, network.device)
-    # The copies in each precision are made anew: their buffers will follow the training.
-    network._modules, network._losses, network._footprints = {}, {}, {}
-    return TorchEmpirical(network, landscape.weight_decay, landscape.scale)
 
 
 def read(landscape: TorchEmpirical, model: torch.nn.Module) -> Float[np.ndarray, " dim"]:
@@ -47,19 +33,11 @@ def read(landscape: TorchEmpirical, model: torch.nn.Module) -> Float[np.ndarray,
                 "the module the landscape was built with"
             )
         parts.append(value.detach().reshape(-1).double().cpu())
-    _follow(network, model, prefix)
+    state = model.state_dict(keep_vars=True)
+    network.follow(
+        {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+    )
     return torch.cat(parts).numpy() / landscape.scale
-
-
-def _follow(network: Network, model: torch.nn.Module, prefix: str) -> None:
-    """Give the private copies the buffers, and the parameters that the landscape holds fixed."""
-    current = model.state_dict(keep_vars=True)
-    moving = set(network.names)
-    with torch.no_grad():
-        for private in network._modules.values():
-            for name, value in private.state_dict(keep_vars=True).items():
-                if name not in moving and prefix + name in current:
-                    value.copy_(current[prefix + name])
 
 
 def _prefix(names: list[str], available: list[str]) -> str:

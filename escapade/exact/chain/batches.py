@@ -23,7 +23,7 @@ from escapade.exact.chain.interval import cut
 from escapade.exact.chain.sparse import SparseChainLaw, sparse_chain_law
 from escapade.exact.chunks import in_chunks, inside
 from escapade.exact.line.process import line_of
-from escapade.landscape import Empirical
+from escapade.landscape import AbstractEmpirical
 from escapade.noise import Empirical as EmpiricalNoise
 from escapade.region.boundary import distance_to_boundary
 
@@ -62,7 +62,7 @@ def solve_batches(escape: Escape, start: Float[np.ndarray, " dim"]) -> tuple[Spa
     """
     landscape, dynamics = escape.landscape, escape.dynamics
     assert isinstance(dynamics, MinibatchSGD)
-    assert isinstance(landscape, Empirical)
+    assert isinstance(landscape, AbstractEmpirical)
     if landscape.dim > 2:
         raise Unsupported(
             f"the chain of minibatches is solved in one or two dimensions, not in {landscape.dim}; "
@@ -135,7 +135,7 @@ def _box(
     """Box around the region; on a line an endless side is cut as for Gaussian noise."""
     dynamics, region, landscape = escape.dynamics, escape.region, escape.landscape
     assert isinstance(dynamics, MinibatchSGD)
-    assert isinstance(landscape, Empirical)
+    assert isinstance(landscape, AbstractEmpirical)
     if landscape.dim == 1:
         left_over = max(dynamics.finite_population_factor(landscape), 1e-12)
         gaussian = GaussianSGD(
@@ -215,6 +215,6 @@ def _interpolation(
 
 
 def _example_gradients(
-    landscape: Empirical, points: Float[Array, "points dim"]
+    landscape: AbstractEmpirical, points: Float[Array, "points dim"]
 ) -> Float[Array, "points examples dim"]:
     return jax.vmap(landscape.example_gradients)(points)

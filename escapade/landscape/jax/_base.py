@@ -14,9 +14,11 @@ class Network(NamedTuple):
         parameters: what moves.
         buffers: arrays that do not move, such as the statistics of a BatchNorm.
         batched: whether `apply` wants a leading axis of examples.
+        title: what the network is, in a few words.
     """
 
     apply: Callable[[PyTree, PyTree, Any], Any]
     parameters: PyTree
     buffers: PyTree
     batched: bool
+    title: str

@@ -29,7 +29,8 @@ def from_equinox(network: PyTree) -> Network:
             "the network keeps a state (such as BatchNorm's statistics) that was not given; give "
             "the pair (network, state)"
         )
-    return Network(_apply if state is None else _apply_with_state, module, state, False)
+    apply = _apply if state is None else _apply_with_state
+    return Network(apply, module, state, False, f"Equinox {type(module).__name__}")
 
 
 def is_stateful_pair(network: Any) -> bool:

@@ -34,7 +34,8 @@ def from_linen(module: Any, variables: Mapping[str, PyTree] | None) -> Network:
     accepted = inspect.signature(type(module).__call__).parameters
     flags = {name: value for name, value in EVALUATION.items() if name in accepted}
     fixed = {name: tree for name, tree in variables.items() if name != "params"}
-    return Network(partial(_apply, module, flags), variables["params"], fixed, True)
+    apply, title = partial(_apply, module, flags), f"Flax linen {type(module).__name__}"
+    return Network(apply, variables["params"], fixed, True, title)
 
 
 def _apply(

@@ -28,6 +28,7 @@ class NetworkLoss(eqx.Module):
     apply: Callable[[PyTree, PyTree, Any], Any]
     buffers: PyTree
     loss: Callable[[Any, Any], Array]
+    title: str = eqx.field(static=True)
 
     def __call__(self, parameters: PyTree, example: tuple[Any, Any]) -> Float[Array, ""]:
         """Loss of ``(inputs, target)``."""
@@ -53,7 +54,7 @@ def jax_network(
     each = loss_named(loss) if isinstance(loss, str) else loss
     number_of_examples((inputs, targets))
     _check_outputs(_outputs(apply, parts, inputs), each, targets, data)
-    example_loss = NetworkLoss(apply, parts.buffers, each)
+    example_loss = NetworkLoss(apply, parts.buffers, each, parts.title)
     return Empirical(example_loss, parts.parameters, (inputs, targets), weight_decay, only=only)
 
 
@@ -99,7 +100,8 @@ def _taken_apart(network: Any, parameters: PyTree) -> Network:
                 f"parameters was given beside a {type(network).__name__}, which holds its own; "
                 "leave it out"
             )
-        return Network(_Function(network), parameters, None, False)
+        title = f"function {getattr(network, '__name__', type(network).__name__)}"
+        return Network(_Function(network), parameters, None, False, title)
     if _is_a(network, "flax.nnx", "Module"):
         from escapade.landscape.jax.nnx import from_nnx
 

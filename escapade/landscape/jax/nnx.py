@@ -29,9 +29,8 @@ def from_nnx(module: Any) -> Network:
         )
     graph, *states = nnx.split(module, nnx.Param, nnx.RngState, ...)
     parameters, random, rest = states
-    return Network(
-        partial(_apply, graph, random), nnx.to_pure_dict(parameters), nnx.to_pure_dict(rest), True
-    )
+    apply, title = partial(_apply, graph, random), f"Flax nnx {type(module).__name__}"
+    return Network(apply, nnx.to_pure_dict(parameters), nnx.to_pure_dict(rest), True, title)
 
 
 def _trains(layer: Any) -> bool:

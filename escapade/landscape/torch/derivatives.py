@@ -66,7 +66,7 @@ class Derivatives:
             result = self._replay(by_example, point, None if index is None else self._tensor(index))
             if result is not None:
                 if weights is not None and not by_example:
-                    result *= float(weights[0, 0]) * weights.shape[1]
+                    result = result * (float(weights[0, 0]) * weights.shape[1])
                 return result.cpu().numpy()
         with computing(point.dtype):
             result = self._pass(
@@ -200,9 +200,16 @@ class Derivatives:
     ) -> torch.Tensor:
         leaves = self.network.data.take(slice(None) if index is None else index, theta.dtype)
         losses = torch.func.vmap(self.network.losses, in_dims=(0, None if index is None else 0))
-        size = self.network.data.count if index is None else index.shape[1]
-        weights = torch.full((1, size), 1 / size, dtype=theta.dtype, device=theta.device)
-        return _differentiated(by_example, lambda t: losses(t, leaves), theta, weights, [])
+        if by_example:
+            return losses(theta, leaves)
+        theta = theta.detach().requires_grad_()
+        values = losses(theta, leaves)
+        if not values.requires_grad:
+            return torch.zeros_like(theta)
+        # Made of sizes alone, so that a recording sees a constant.
+        lanes, size = values.shape
+        weights = torch.full((lanes, size), 1 / size, dtype=values.dtype, device=values.device)
+        return torch.autograd.grad(values, theta, weights, materialize_grads=True)[0]
 
 
 def _differentiated(

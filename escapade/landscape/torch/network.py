@@ -3,12 +3,12 @@
 import contextlib
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from escapade.errors import InvalidArgument
@@ -105,6 +105,11 @@ class Network:
         return self.initial.size
 
     @property
+    def title(self) -> str:
+        """Name of the module's class."""
+        return type(self._copy).__name__
+
+    @property
     def kinks(self) -> list[str]:
         """Names of modules whose derivative jumps, such as ReLU."""
         modules = self._copy.named_modules()
@@ -116,6 +121,24 @@ class Network:
         kind = torch.nn.modules.batchnorm._NormBase
         modules = self._copy.named_modules()
         return [name for name, m in modules if isinstance(m, kind) and not m.track_running_stats]
+
+    def on(self, index: Int[np.ndarray, " examples"]) -> "Network":
+        """The same network on some of its examples, with copies of its own of the module."""
+        other = copy.copy(self)
+        rows = torch.from_numpy(np.asarray(index)).to(self.device)
+        inputs, targets = self.data.arranged(self.data.take(rows, torch.float64))
+        other.data = Examples(inputs, targets, self.device)
+        other._modules, other._losses, other._footprints = {}, {}, {}
+        return other
+
+    def follow(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take over buffers, and parameters that do not move, from the module's state by name."""
+        moving = set(self.names)
+        with torch.no_grad():
+            for module in self._modules.values():
+                for name, value in module.state_dict(keep_vars=True).items():
+                    if name in state and name not in moving:
+                        value.copy_(state[name])
 
     def named(self, theta: torch.Tensor) -> dict[str, torch.Tensor]:
         """The parameters by name, given as one flat vector."""

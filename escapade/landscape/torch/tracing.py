@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_arg
 from torch.fx.passes.shape_prop import ShapeProp
 
 _aten = torch.ops.aten
@@ -22,9 +23,39 @@ def record(
     recording on other arguments before trusting it.
     """
     graph = make_fx(function)(*arguments)
+    _fold_constants(graph)
     ShapeProp(graph).propagate(*arguments)
     _simplify(graph)
     return graph
+
+
+def _fold_constants(recording: GraphModule) -> None:
+    """What no argument enters is computed once: the reverse pass begins with some of it.
+
+    A recording that writes into tensors is left as it is: one of them might be a constant.
+    """
+    graph = recording.graph
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    if any(_writes(node.target) for node in calls):
+        return
+    constants = {n: getattr(recording, n.target) for n in graph.nodes if n.op == "get_attr"}
+    for node in calls:
+        if not constants.keys() >= set(node.all_input_nodes):
+            continue
+        args, kwargs = map_arg((node.args, node.kwargs), constants.__getitem__)
+        constants[node] = value = node.target(*args, **kwargs)
+        if not isinstance(value, torch.Tensor):
+            continue
+        name = f"_folded_{node.name}"
+        recording.register_buffer(name, value)
+        with graph.inserting_before(node):
+            known = graph.get_attr(name)
+        constants[known] = value
+        node.replace_all_uses_with(known)
+
+
+def _writes(target: Any) -> bool:
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
 def _simplify(recording: GraphModule) -> None:
@@ -38,7 +69,9 @@ def _simplify(recording: GraphModule) -> None:
             _transpose_product(node)
         elif node.target is _aten.cat.default and node.args[1:] == (1,):
             _join_at_once(node)
-    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    graph.eliminate_dead_code(
+        lambda node: node.op in ("placeholder", "output") or _writes(node.target)
+    )
     recording.recompile()
 
 

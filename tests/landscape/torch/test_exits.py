@@ -54,3 +54,81 @@ def test_dynamics_of_the_whole_gradient(twins):
         escape = esc.Escape(landscape, esc.GaussianSGD(0.4, 4, noise), esc.Ball(0.9))
         results.append(esc.simulate(escape, replicas=16, max_steps=400, key=1))
     assert (results[0].times == results[1].times).sum() >= 15
+
+
+@pytest.fixture(scope="module")
+def lines():
+    """One weight on four examples, in both frameworks."""
+    rows = np.array([[0.5], [1.0], [1.5], [-0.8]])
+    targets = np.array([[0.9], [0.2], [-0.6], [0.3]])
+    model = torch.nn.Linear(1, 1, bias=False).double()
+    with torch.no_grad():
+        model.weight.fill_(0.3)
+    given = {"weight_decay": 0.05, "loss": "square"}
+    return (
+        esc.landscapes.network_landscape(model, (rows, targets), **given),
+        esc.landscapes.network_landscape(
+            lambda weights, row: weights @ row,
+            (rows, targets),
+            parameters=np.array([[0.3]]),
+            **given,
+        ),
+    )
+
+
+def test_training_is_that_of_jax(lines):
+    ours, in_jax = (esc.train(landscape, batch_size=2, steps=60) for landscape in lines)
+    np.testing.assert_allclose(ours.theta, in_jax.theta, rtol=1e-6)
+
+
+def test_the_enumerated_chain_is_that_of_jax(lines):
+    laws = []
+    for landscape in lines:
+        minimum = esc.find_minimum(landscape).theta
+        escape = esc.Escape(landscape, esc.MinibatchSGD(0.3, 2), esc.Ball(0.45), minimum, minimum)
+        laws.append(esc.solve(escape))
+    assert laws[0].mean == pytest.approx(laws[1].mean, rel=1e-9)
+
+
+def test_a_subset_is_a_network_of_its_own(twins):
+    ours, in_jax = twins
+    index = np.array([3, 7, 8, 20])
+    for landscape in (ours, in_jax):
+        some = landscape.subset(index)
+        theta = landscape.initial
+        expected = landscape.example_losses(theta)[index]
+        np.testing.assert_allclose(some.example_losses(theta), expected, rtol=1e-12)
+        assert (some.examples, landscape.examples) == (4, 60)
+    some = ours.subset(index)
+    assert some.network is not ours.network
+    assert (ours.title, in_jax.title) == ("PyTorch Sequential", "Equinox MLP")
+
+
+def test_calls_of_pytorch_are_shared_by_more_lanes(twins):
+    from escapade.exits.ensemble import _width
+
+    ours, in_jax = (
+        esc.Escape(landscape, esc.MinibatchSGD(0.4, 16), esc.Ball(0.9)) for landscape in twins
+    )
+    assert _width(in_jax, 2**16) == 256  # 30 parameters and 16 rows of 5 numbers: 2^15 / 110 = 297
+    assert _width(ours, 2**16) == 4096
+    assert _width(ours, 64) == 64
+
+
+def test_values_of_sizes_alone_are_recorded_once():
+    from escapade.landscape.torch.tracing import record
+
+    def scaled(x):
+        return x * (torch.full((2, 3), 2.0, dtype=x.dtype).sum(1, keepdim=True) + 1)
+
+    def written(x):
+        rows = torch.zeros(2, 3, dtype=x.dtype)
+        rows[:, 1] += x[:, 1]
+        return rows
+
+    for function, constants in ((scaled, 1), (written, 0)):
+        recording = record(function, [torch.ones(2, 3)])
+        assert len([n for n in recording.graph.nodes if n.op == "get_attr"]) == constants
+        for scale in (1.0, 3.0):  # the second replay starts from the same constants
+            given = scale * torch.arange(6.0).reshape(2, 3)
+            assert torch.equal(recording(given), function(given))
