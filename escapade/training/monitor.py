@@ -207,11 +207,21 @@ class Monitor:
 
         It subclasses the ``Callback`` of whichever Lightning is installed, if one is.
         """
+        stepped: list[Any] = []  # the optimiser and its learning rate, before a scheduler moves it
+
+        def before(optimizer: Any) -> None:
+            stepped[:] = optimizer, optimizer.param_groups[0].get("lr")
+
+        def rate(trainer: Any) -> float:
+            if not stepped:
+                return self._follow(trainer.optimizers[0])
+            self._torch_optimizer, learning_rate = stepped
+            return float(learning_rate)
 
         def after(trainer: Any, model: Any, step: int) -> None:
-            self._notice(model, lambda: self._follow(trainer.optimizers[0]), step)
+            self._notice(model, lambda: rate(trainer), step)
 
-        return hooks.lightning_callback(after, self.close)
+        return hooks.lightning_callback(before, after, self.close)
 
     def close(self) -> None:
         """Write the JSON file and finish what was opened here; more steps may follow."""

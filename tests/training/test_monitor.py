@@ -231,11 +231,15 @@ def test_a_context_closes_it(landscape, pushes, tmp_path):
 
 
 class Writer:
+    """As strict as TensorBoard's: it takes numbers, not strings, and whole steps."""
+
     def __init__(self):
         self.scalars = []
 
-    def add_scalar(self, name, value, step):
-        self.scalars.append((name, value, step))
+    def add_scalar(self, tag, scalar_value, global_step=None):
+        assert isinstance(tag, str)
+        assert isinstance(global_step, int)
+        self.scalars.append((tag, float(scalar_value), global_step))
 
 
 def test_scalars_go_to_a_writer(landscape, pushes):
@@ -319,3 +323,19 @@ def test_tensorboard_by_folder_needs_it_installed(landscape, tmp_path):
     else:
         watch(landscape, tensorboard=tmp_path).close()
         assert list(tmp_path.iterdir())
+
+
+def test_tensorboard_itself_reads_what_was_recorded(landscape, pushes, tmp_path):
+    pytest.importorskip("torch.utils.tensorboard", exc_type=ImportError)
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monitor = watch(landscape, tensorboard=tmp_path / "runs")
+    train(monitor, pushes, 12)
+    monitor.close()
+    events = accumulator.EventAccumulator(str(tmp_path / "runs"))
+    events.Reload()
+    sharpness = events.Scalars("escapade/sharpness")
+    assert [event.step for event in sharpness] == [record.step for record in monitor.records]
+    assert [event.value for event in sharpness] == pytest.approx(
+        [record.sharpness for record in monitor.records], rel=1e-6
+    )
+    assert "escapade/note" not in events.Tags()["scalars"]

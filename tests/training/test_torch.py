@@ -1,7 +1,8 @@
 """Watching PyTorch training: hooks, and that nothing of the training changes."""
 
-import importlib.util
+import importlib
 import math
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -152,27 +153,95 @@ def test_a_scheduler_is_followed():
 
 
 class Trainer:
-    """What a callback sees of Lightning's."""
+    """What a callback sees of Lightning's; `test_lightning_itself` keeps it honest."""
 
     def __init__(self, optimizer):
         self.optimizers, self.global_step = [optimizer], 0
 
 
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) for name in ("lightning", "pytorch_lightning")),
-    reason="written for the object of the same methods",
+LIGHTNING = next(
+    (name for name in ("lightning.pytorch", "pytorch_lightning") if find_spec(name.split(".")[0])),
+    None,
 )
+
+
+@pytest.mark.skipif(LIGHTNING is None, reason="needs Lightning")
+@pytest.mark.parametrize("watching", ["callback", "hook"])
+def test_lightning_itself(tmp_path, watching):
+    lightning = importlib.import_module(LIGHTNING)
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.model = network(normalised=True)
+
+        def training_step(self, batch, _):
+            inputs, labels = batch
+            return torch.nn.functional.cross_entropy(self.model(inputs), labels)
+
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.model.parameters(), 0.1)
+            scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)  # halved each epoch
+            return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    module = Module()
+    monitor = watch(module.model, every=2, examples=96, folder=tmp_path)
+    callbacks = [monitor.lightning()] if watching == "callback" else []
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(INPUTS, LABELS), batch_size=16, shuffle=True
+    )
+    trainer = lightning.Trainer(
+        max_epochs=2,
+        accumulate_grad_batches=2,
+        callbacks=callbacks,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    if watching == "hook":
+        made = module.configure_optimizers
+
+        def hooked():
+            optimizers = made()
+            monitor.torch_hook(optimizers["optimizer"], module)
+            return optimizers
+
+        module.configure_optimizers = hooked
+    trainer.fit(module, loader)
+    assert trainer.global_step == 6
+    # Six batches of an epoch are three steps; a stand-in counts them in the same way.
+    assert [record.step for record in monitor.records] == [1, 3, 5]
+    assert [record.learning_rate for record in monitor.records] == [0.1, 0.1, 0.05]
+    assert all(record.error == "" for record in monitor.records)
+    assert (tmp_path / "records.json").exists() == (watching == "callback")
+    monitor.step(module, step=7)
+    module.model.eval()
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(module.model(INPUTS), LABELS)
+    assert monitor.records[-1].loss == pytest.approx(loss.item(), rel=1e-4)
+
+
 def test_the_lightning_callback_skips_batches_that_accumulate(tmp_path):
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     monitor = watch(model, every=2, folder=tmp_path)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
     callback, trainer = monitor.lightning(), Trainer(optimizer)
     for batch in range(8):
-        train(model, optimizer, 1)
+        if batch % 2:
+            callback.on_before_optimizer_step(trainer, model, optimizer)
+            train(model, optimizer, 1)
+            scheduler.step()  # Lightning does so before it ends the batch
         trainer.global_step = (batch + 1) // 2
         callback.on_train_batch_end(trainer, model, None, None, batch)
     callback.on_train_end(trainer, model)
+    if LIGHTNING is not None:
+        assert isinstance(callback, importlib.import_module(LIGHTNING).Callback)
     assert [record.step for record in monitor.records] == [1, 3]
+    assert [record.learning_rate for record in monitor.records] == [0.1, 0.025]
     assert (tmp_path / "records.json").exists()
 
 
