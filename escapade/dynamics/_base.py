@@ -100,6 +100,13 @@ class AbstractDynamics(eqx.Module):
         rates = self.learning_rate / self.ticks_per_step * np.linalg.eigvals(drift_matrix)
         return float(np.max(np.abs(1 - rates)))
 
+    def memory(self, landscape: AbstractLandscape) -> float:
+        """Steps in which what a gradient left in the state, theta aside, decays by a factor e.
+
+        Asked where `contraction` is not known. Zero without memory, or where that too is not known.
+        """
+        return 0.0
+
     @abc.abstractmethod
     def __str__(self) -> str:
         """The dynamics in a few words."""

@@ -24,8 +24,9 @@ class OptaxSGD(AbstractOptimiser):
     integers, and starts afresh where a run starts: a schedule counts from there.
 
     An exit rate needs steps that settle: `split` has none to find while a schedule goes on changing
-    (`simulate` and `exit_probability` ask for none), and needs a `burn_in` of several times what
-    the transformation remembers, which it does not tell: with `optax.adam`, ``1 / (1 - b2)`` steps.
+    (`simulate` and `exit_probability` ask for none), and burns in for several times the `memory`
+    of the transformation, which is measured. How fast theta itself settles is not known: where that
+    takes longer than a few thousand steps, give a `burn_in`.
 
     `learning_rate` tells the scale of the steps to what reports it; the steps themselves are the
     transformation's alone, as optax does not tell its learning rate.
@@ -114,8 +115,25 @@ class OptaxSGD(AbstractOptimiser):
         minimum: Float[np.ndarray, " dim"],
         drift_matrix: Float[np.ndarray, "dim dim"],
     ) -> float | None:
-        """None: a transformation does not tell how long it remembers."""
+        """None: a transformation does not tell how long its steps are."""
         return None
+
+    def memory(self, landscape: AbstractLandscape) -> float:
+        """Measured: how slowly the state forgets one gradient when no others follow.
+
+        Running means decay by a constant factor, ``b2`` with `optax.adam`: a memory of about
+        ``1 / (1 - b2)`` steps. Of what decays in another way, nothing is known.
+        """
+        zero = jnp.zeros(landscape.dim, jnp.float32)
+        state = self.update(landscape, self.initial_state(landscape, zero), zero + 1)
+        factors = []
+        for _ in range(2):
+            after = self.update(landscape, state, zero)
+            factors.append(_decay(state[1], after[1]))
+            state = after
+        first, second = factors
+        lasting = first[np.isclose(first, second, rtol=1e-4) & (first > 0) & (first < 1)]
+        return float(np.max(-1 / np.log(lasting), initial=0.0))
 
     def __str__(self) -> str:
         return f"an optax optimiser ({self._source})"
@@ -131,6 +149,16 @@ def _shaped(landscape: AbstractLandscape, vector: Float[Array, " dim"]) -> PyTre
         parts.append(vector[used : used + leaf.size].reshape(leaf.shape))
         used += leaf.size
     return jax.tree.unflatten(structure, parts)
+
+
+def _decay(before: PyTree, after: PyTree) -> Float[np.ndarray, " leaves"]:
+    """Factor by which each array of real numbers has shrunk; NaN where it was zero."""
+    factors = []
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        if jnp.issubdtype(old.dtype, jnp.floating):
+            size = float(jnp.abs(old).max(initial=0.0))
+            factors.append(float(jnp.abs(new).max(initial=0.0)) / size if size else np.nan)
+    return np.array(factors)
 
 
 def _is_random_key(leaf: Any) -> bool:

@@ -107,3 +107,36 @@ def test_counters_stay_integers():
 def test_what_cannot_be_run(transformation, error, message):
     with pytest.raises(error, match=message):
         esc.Escape(PLANE, esc.OptaxSGD(transformation, 0.1, 1, NOISE), esc.Ball(1.0))
+
+
+@pytest.mark.parametrize(
+    ("transformation", "factor"),
+    [
+        (optax.adam(0.01), 0.999),
+        (optax.adamw(0.01, 0.8, 0.99), 0.99),
+        (optax.rmsprop(0.01, decay=0.95), 0.95),
+        (optax.chain(optax.clip(1.0), optax.sgd(0.1, momentum=0.9)), 0.9),
+        (optax.sgd(0.1), 0.0),
+        (optax.chain(optax.scale_by_schedule(lambda count: 0.1), optax.scale(-1.0)), 0.0),
+    ],
+    ids=["adam", "adamw", "rmsprop", "clipped momentum", "sgd", "schedule"],
+)
+@pytest.mark.parametrize("landscape", [PLANE, NETWORK], ids=["plane", "network"])
+def test_memory_is_that_of_the_slowest_mean(transformation, factor, landscape):
+    found = esc.OptaxSGD(transformation, 0.01, 4.0, NOISE).memory(landscape)
+    assert found == pytest.approx(-1 / np.log(factor) if factor else 0.0, rel=1e-2)
+
+
+def test_splitting_burns_in_for_several_memories():
+    from escapade.exits.rare.split import RELAXATIONS, UNKNOWN_BURN_IN, prepared
+
+    def burn_in(transformation, given=None):
+        dynamics = esc.OptaxSGD(transformation, 0.01, 4.0, NOISE)
+        escape = esc.Escape(PLANE, dynamics, esc.Ball(0.5))
+        plan = prepared(escape, 0, 2, 16, "level", 0.5, 0, "float32", 10**6, given)
+        return plan[4]
+
+    memory = -1 / np.log(0.999)
+    assert burn_in(optax.adam(0.01)) == pytest.approx(RELAXATIONS * memory, rel=0.02)
+    assert burn_in(optax.sgd(0.01)) == UNKNOWN_BURN_IN
+    assert burn_in(optax.adam(0.01), given=70) == 70

@@ -93,8 +93,9 @@ def split(
         walkers: walkers of each run.
         coordinate: the reaction coordinate.
         burn_in: steps before anything is counted; unless given, six times the slowest relaxation
-            time at the minimum, at most 20 000 (the result says when that is too short), or 2 000
-            where it is not known (above 512 parameters, and for `OptaxSGD`).
+            time at the minimum, at most 20 000 (the result says when that is too short). Where that
+            is not known (above 512 parameters, and for `OptaxSGD`), 2 000 or six times the memory
+            of the optimiser, whichever is longer.
         kill: share of the walkers replaced at each iteration.
         paths: reactive paths to return.
         max_steps: longest excursion above the threshold, in steps.
@@ -243,10 +244,11 @@ def prepared(
     )
     per_step = escape.dynamics.ticks_per_step
     relaxation = slowest_relaxation(escape)
-    if burn_in is None:
-        burn_in = UNKNOWN_BURN_IN
-        if relaxation is not None:
-            burn_in = int(min(np.ceil(RELAXATIONS * relaxation), MOST_BURN_IN))
+    if burn_in is None and relaxation is not None:
+        burn_in = int(min(np.ceil(RELAXATIONS * relaxation), MOST_BURN_IN))
+    elif burn_in is None:
+        memory = escape.dynamics.memory(escape.landscape)
+        burn_in = int(np.clip(np.ceil(RELAXATIONS * memory), UNKNOWN_BURN_IN, MOST_BURN_IN))
     burn_in = _whole(burn_in, "burn_in", 0, MAX_TICKS // (4 * per_step))
     threshold, ticks = _threshold(problem, words, burn_in * per_step, precision)
     plan = plan.recurrent(threshold, burn_in * per_step)
