@@ -6,15 +6,37 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from escapade.errors import NotAMinimum
+from escapade.errors import InvalidArgument, NotAMinimum
 from escapade.landscape._base import AbstractLandscape
 from escapade.precision import in_float64
+
+DENSE = 20_000
+"""Parameters up to which a matrix of dim x dim is made."""
+
+
+def require_dense(dim: int) -> None:
+    """Refuse what needs a matrix of dim x dim, before anything is computed.
+
+    Raises:
+        InvalidArgument: when the landscape has more than 20 000 parameters.
+    """
+    if dim > DENSE:
+        raise InvalidArgument(
+            f"the landscape has {dim:,} parameters, whose Hessian would take {8e-9 * dim**2:,.0f} "
+            f"GB: this works up to {DENSE:,}; use escapade.inspect, which needs products with "
+            "vectors only, or let fewer parameters move (only=...)"
+        )
 
 
 def jacobian(
     landscape: AbstractLandscape, theta: Float[np.ndarray, " dim"]
 ) -> Float[np.ndarray, "dim dim"]:
-    """Derivative of the gradient field in float64: the Hessian, or minus the drift's Jacobian."""
+    """Derivative of the gradient field in float64: the Hessian, or minus the drift's Jacobian.
+
+    Raises:
+        InvalidArgument: when the landscape has too many parameters for a dense matrix.
+    """
+    require_dense(landscape.dim)
     return in_float64(_jacobian, landscape, np.asarray(theta, dtype=np.float64))
 
 

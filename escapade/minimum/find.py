@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from escapade.errors import Diverged, InvalidArgument, NotAMinimum
 from escapade.landscape import AbstractLandscape, AbstractLoss
 from escapade.landscape._base import as_points
-from escapade.landscape.descent import jacobian, roll
+from escapade.landscape.descent import jacobian, require_dense, roll
 from escapade.precision import in_float64
 
 FLAT = 1e-9
@@ -64,9 +64,11 @@ def find_minimum(
         max_iterations: cap on quasi-Newton iterations.
 
     Raises:
+        InvalidArgument: when there are too many parameters for a dense Hessian.
         NotAMinimum: when the descent ends at a saddle, or where the gradient does not vanish.
         Diverged: when the loss or gradient becomes NaN or infinite.
     """
+    require_dense(landscape.dim)
     point = _starting_point(landscape, near)
     if isinstance(landscape, AbstractLoss):
         point = _descend(landscape, point, max_iterations)

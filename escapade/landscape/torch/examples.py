@@ -97,6 +97,8 @@ def read(data: Any, max_examples: int | None, device: torch.device) -> Examples:
 
 
 def _tensor(leaf: Any) -> torch.Tensor:
+    if isinstance(leaf, np.ndarray):
+        leaf = leaf.copy()  # PyTorch warns of arrays that are read-only
     try:
         tensor = torch.as_tensor(leaf).detach().clone()
     except (TypeError, ValueError, RuntimeError) as error:
