@@ -1,15 +1,15 @@
-"""The command line: claims, study, inspect, predict, data and report."""
+"""The command line: study, compare, reproduce, claims, inspect, predict, data and report."""
 
 import sys
 
 import typer
 from rich.markup import escape
 
-from escapade.cli import claims, data_sets, inspection, studies
+from escapade.cli import claims, comparison, data_sets, inspection, reproduction, studies
 from escapade.cli.terminal import app, errors
 from escapade.errors import EscapadeError, in_one_line
 
-__all__ = ["claims", "data_sets", "inspection", "main", "studies"]
+__all__ = ["claims", "comparison", "data_sets", "inspection", "main", "reproduction", "studies"]
 
 
 def main() -> None:
