@@ -28,7 +28,7 @@ def _panel(scan: DescribedScan) -> Panel:
         power = (fit.slope, (high - low) / 2)
     return Panel(
         quantity=_NAMES.get(scan.quantity, scan.quantity),
-        values=scan.values,
+        values=np.array(scan.values),
         samples=tuple(point.sample for point in scan.points),
         known=np.array([formats.exponential(point.log_predicted) for point in scan.points]),
         power=power,

@@ -61,11 +61,11 @@ def draw_panels(given: tuple[dict[str, Panel], str]) -> Figure:
             style.say_empty(axes, "this scan failed")
     for axes in grid[::2]:
         axes.set_ylabel("mean exit time (steps)")
-    entries: dict[str, object] = {}
+    entries = {}
     for axes in grid:
         handles, labels = axes.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
-    figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=3)
+    figure.legend(list(entries.values()), list(entries), loc="outside upper left", ncols=3)
     return figure
 
 
