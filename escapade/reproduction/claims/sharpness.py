@@ -36,7 +36,7 @@ from escapade.reproduction.claims.exact_exits import (
 from escapade.reproduction.claims.rule import Band, Rule, near
 from escapade.steepness import minimum_steepness
 
-SCALES = (1 / 50, 1 / 100)
+SCALES = (1 / 95, 1 / 190)
 """Noise scales between which an exponent is the slope."""
 
 STIFFNESS = 0.05
@@ -112,7 +112,7 @@ def _measure_root(quick: bool, key: int, progress: Progress) -> Evidence:
               {FIRST: 2.0, CORRECT: 1.0}),
         _power("power of lambda_min, lambda_max fixed, two dimensions",
                curvatures[curvatures <= 1], anisotropic, {FIRST: 0.5, CORRECT: 0.0}),
-        power("power of lambda in E[tau] at epsilon^2 = 1/50", curvatures,
+        power("power of lambda in E[tau] at epsilon^2 = 1/95", curvatures,
               [np.exp(one.log_mean - means[0].log_mean) for one in means],
               [one.error for one in means], {CORRECT: -1.0}),
     )  # fmt: skip

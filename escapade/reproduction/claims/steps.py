@@ -121,7 +121,7 @@ def _measure_edge(quick: bool, key: int, progress: Progress) -> Evidence:
     )
     quantities, found = [], []
     for one in stiffness:
-        noise_scales = (1 / 50, 1 / 100)
+        noise_scales = (1 / 300, 1 / 600)
         exits = tuple(
             from_quadratic([1.0], chain(one, e, ALIGNED), Ball(1.0)) for e in noise_scales
         )
