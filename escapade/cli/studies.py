@@ -50,6 +50,21 @@ def study(
         learning_rate = [0.1]         # or stiffness = [0.2], eta * sharpness
         batch_size = [16, 64]
         barrier = [3.0, 5.0]          # or size = [0.1]
+
+    Or of a formula instead of a network, with exits too rare to wait for:
+
+        \[landscape]
+        function = "quadratic"        # or styblinski_tang: dim, minimum
+        eigenvalues = [1.0, 0.2]
+        [\[grid]]
+        dynamics = ["gaussian"]
+        noise = ["isotropic"]         # hessian; measured (examples)
+        lambda_max = [0.5, 5.0]       # instead of the largest eigenvalue
+        region = ["sublevel"]
+        learning_rate = [0.05]
+        batch_size = [20]
+        size = [0.016]
+        method = "auto"               # split where the barrier is above 8
     """
     one_thread_per_computation()
     from escapade.study import load_specification, run_study
@@ -133,14 +148,15 @@ def _summary(result: "StudyResult") -> Table:
     for cell in result.cells:
         sample, prediction = cell.sample, cell.prediction
         measured, ratio, variation = "all diverged", "-", "-"
-        if not sample.diverged.all():
-            low, high = sample.interval
+        if sample is None or not sample.diverged.all():
+            low, high = cell.measured.interval
             measured = f"> {low:.3g}"
+        if sample is not None and not sample.diverged.all():
             variation = f"{sample.coefficient_of_variation:.2f}"
-        if sample.exits:
-            measured = f"{sample.mean:.4g} ({low:.4g}, {high:.4g})"
-        if sample.exits and prediction is not None:
-            ratio = f"{sample.mean / prediction.mean:.2f}"
+        if sample is None or sample.exits:
+            measured = f"{cell.measured.mean:.4g} ({low:.4g}, {high:.4g})"
+            if prediction is not None:
+                ratio = f"{cell.measured.mean / prediction.mean:.2f}"
         table.add_row(
             str(cell.cell),
             f"{cell.diagnosis.groups.barrier:.2f}",

@@ -13,7 +13,11 @@ from jaxtyping import Float, Real
 from scipy import stats
 
 from escapade.errors import InvalidArgument
+from escapade.exits.rare.rare_exit import RareExit
 from escapade.exits.sample import ExitSample
+
+Measured = ExitSample | RareExit
+"""A mean exit time with its error: of replicas, or of a splitting."""
 
 _CHUNK = 2**22
 """Replicas resampled at a time."""
@@ -84,7 +88,7 @@ class Regression(eqx.Module):
 
 
 def log_mean_regression(
-    samples: Sequence[ExitSample],
+    samples: Sequence[Measured],
     log_predictions: Real[np.ndarray, " points"],
     *,
     bootstrap: int = 2000,
@@ -94,7 +98,7 @@ def log_mean_regression(
     """Regress measured on predicted log mean exit times.
 
     Args:
-        samples: one ensemble for each prediction.
+        samples: one ensemble, or one rare exit, for each prediction.
         log_predictions: natural logarithms of the predicted means in steps
             (``predict(escape).log_mean``), shape (points,).
         bootstrap: as in `log_slope`.
@@ -108,7 +112,7 @@ def log_mean_regression(
 
 
 def log_slope(
-    samples: Sequence[ExitSample],
+    samples: Sequence[Measured],
     x: Real[np.ndarray, " points"],
     *,
     bootstrap: int = 2000,
@@ -126,10 +130,11 @@ def log_slope(
     Intervals come from resampling replicas within each ensemble, a replica's time and its
     censoring together, and are pivotal (Davison and Hinkley, Bootstrap Methods, 1997, eq. 5.6),
     which suits logarithms of exponential means: their errors do not depend on the mean. Weights
-    are kept. Resamples in which some ensemble has no exit are left out.
+    are kept. Resamples in which some ensemble has no exit are left out. A rare exit is few runs, so
+    its log mean is drawn from Student's law of its own interval.
 
     Args:
-        samples: one ensemble for each value of x.
+        samples: one ensemble, or one rare exit, for each value of x.
         x: the variable, shape (points,).
         bootstrap: number of resamples.
         key: seed of the resampling; the same key gives the same intervals.
@@ -144,38 +149,37 @@ def log_slope(
         raise InvalidArgument(f"confidence = {confidence} must lie between 0 and 1, such as 0.95")
     if bootstrap < 100:
         raise InvalidArgument(f"bootstrap is {bootstrap}; give at least 100 resamples")
-    log_means = np.log([sample.mean for sample in samples])
-    errors = np.array([sample.standard_error / sample.mean for sample in samples])
+    log_means = np.array([log_mean(sample) for sample in samples])
+    errors = np.array([relative_error(sample) for sample in samples])
     if not (errors > 0).all():
         which = int(np.argmin(errors > 0))
         raise InvalidArgument(
-            f"samples[{which}] has {samples[which].exits} exits without any spread, so its mean "
-            "has no error; leave it out"
+            f"samples[{which}] is without any spread, so its mean has no error; leave it out"
         )
-    slope, intercept = _line(x, log_means, errors)
+    slope, intercept = weighted_line(x, log_means, errors)
     seeds = np.random.SeedSequence(key).spawn(len(samples))
     resampled = np.stack(
         [
-            _resampled_log_means(sample, bootstrap, seed)
+            resampled_log_means(sample, bootstrap, seed)
             for sample, seed in zip(samples, seeds, strict=True)
         ],
         axis=-1,
     )
-    slopes, intercepts = _line(x, resampled[np.isfinite(resampled).all(axis=-1)], errors)
+    slopes, intercepts = weighted_line(x, resampled[np.isfinite(resampled).all(axis=-1)], errors)
     return Regression(
         x=x,
         log_means=log_means,
         errors=errors,
         slope=float(slope),
-        slope_interval=_pivotal(float(slope), slopes, confidence),
+        slope_interval=pivotal_interval(float(slope), slopes, confidence),
         intercept=float(intercept),
-        intercept_interval=_pivotal(float(intercept), intercepts, confidence),
+        intercept_interval=pivotal_interval(float(intercept), intercepts, confidence),
         confidence=confidence,
     )
 
 
 def _checked(
-    samples: Sequence[ExitSample], x: Real[np.ndarray, " points"]
+    samples: Sequence[Measured], x: Real[np.ndarray, " points"]
 ) -> Float[np.ndarray, " points"]:
     abscissas = np.asarray(x, dtype=np.float64)
     if abscissas.shape != (len(samples),):
@@ -188,7 +192,7 @@ def _checked(
     if not np.isfinite(abscissas).all() or np.ptp(abscissas) == 0:
         raise InvalidArgument(f"x is {abscissas}; give finite numbers that are not all equal")
     for index, sample in enumerate(samples):
-        if sample.exits == 0:
+        if isinstance(sample, ExitSample) and sample.exits == 0:
             raise InvalidArgument(
                 f"samples[{index}] has no exit among {sample.replicas} replicas; raise max_steps, "
                 "or leave it out"
@@ -196,7 +200,7 @@ def _checked(
     return abscissas
 
 
-def _line(
+def weighted_line(
     x: Float[np.ndarray, " points"],
     y: Float[np.ndarray, "*resamples points"],
     errors: Float[np.ndarray, " points"],
@@ -208,11 +212,29 @@ def _line(
     return slope, y @ weights - slope * (weights @ x)
 
 
-def _resampled_log_means(
-    sample: ExitSample, bootstrap: int, seed: np.random.SeedSequence
+def log_mean(sample: Measured) -> float:
+    """Natural logarithm of the mean exit time in steps."""
+    return sample.log_mean if isinstance(sample, RareExit) else float(np.log(sample.mean))
+
+
+def relative_error(sample: Measured) -> float:
+    """Standard error of the logarithm of the mean exit time."""
+    if isinstance(sample, RareExit):
+        return sample.relative_error
+    return sample.standard_error / sample.mean
+
+
+def resampled_log_means(
+    sample: Measured, bootstrap: int, seed: np.random.SeedSequence
 ) -> Float[np.ndarray, " bootstrap"]:
-    """Log of total time over exits in each resample; infinite without an exit."""
+    """Logarithms of the mean exit time in resamples; infinite in one without an exit.
+
+    Of total time over exits, with replicas drawn anew; of a rare exit, from Student's law.
+    """
     random = np.random.default_rng(seed)
+    if isinstance(sample, RareExit):
+        errors = random.standard_t(len(sample.rates) - 1, bootstrap)
+        return sample.log_mean + sample.relative_error * errors
     kept = ~sample.diverged
     times, exited = sample.times[kept].astype(np.float64), ~sample.censored[kept]
     rows = max(1, _CHUNK // times.size)
@@ -226,9 +248,10 @@ def _resampled_log_means(
     return log_means
 
 
-def _pivotal(
+def pivotal_interval(
     estimate: float, resampled: Float[np.ndarray, " resamples"], confidence: float
 ) -> tuple[float, float]:
+    """Pivotal bootstrap interval of an estimate (Davison and Hinkley 1997, eq. 5.6)."""
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(2 * estimate - high), float(2 * estimate - low)
 

@@ -104,7 +104,7 @@ def _tiles(study: StudyResult, readings: list[Reading]) -> list[tuple[str, str]]
     tally = {
         verdict: sum(reading.verdict == verdict for reading in judged) for verdict in words.VERDICTS
     }
-    steps = sum(reading.result.sample.walker_steps for reading in readings)
+    steps = sum(reading.result.steps_taken for reading in readings)
     return [
         (f"{len(readings)} of {study.planned}", "cells finished"),
         (str(sum(reading.activated for reading in readings)), "activated"),
@@ -119,7 +119,6 @@ def _tiles(study: StudyResult, readings: list[Reading]) -> list[tuple[str, str]]
 
 def _effort(readings: list[Reading]) -> str:
     """By what the exits were computed, and how long it took."""
-    samples = [reading.result.sample for reading in readings]
-    engines = dict.fromkeys(f"{sample.engine} in {sample.precision}" for sample in samples)
-    seconds = sum(sample.seconds for sample in samples)
-    return f"{formats.listing([*engines])}, {formats.duration(seconds)}" if samples else "nothing"
+    engines = dict.fromkeys(reading.result.engine for reading in readings)
+    seconds = sum(reading.result.measured.seconds for reading in readings)
+    return f"{formats.listing([*engines])}, {formats.duration(seconds)}" if readings else "nothing"

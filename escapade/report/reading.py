@@ -41,9 +41,9 @@ class Reading:
         mean: measured mean exit time in steps; infinite without an exit, NaN if all diverged.
         lower: lower end of its 95 % interval; a lower bound of the mean without an exit.
         upper: upper end, infinite without an exit.
-        variation: coefficient of variation; NaN where unknown.
+        variation: coefficient of variation; NaN where unknown, as it is of a splitting.
         p_value: of the exponential law; NaN where untested.
-        exits: replicas that left.
+        exits: replicas that left; states outside the region, of a splitting.
         censored: replicas still inside when the run was cut.
         diverged: replicas that produced NaN or infinity, excluded.
         log_predicted: logarithm of the predicted mean exit time in steps; NaN without one.
@@ -209,12 +209,19 @@ class Reading:
 
 def read(result: CellResult) -> Reading:
     """The reading of one cell."""
-    sample = result.sample
-    diverged = int(np.count_nonzero(sample.diverged))
-    if diverged == sample.replicas:
-        mean = lower = upper = variation = p_value = np.nan
+    measured, sample = result.measured, result.sample
+    variation = p_value = np.nan
+    diverged = censored = 0
+    if sample is None:
+        exits = len(measured.exit_points)
     else:
-        mean, (lower, upper) = sample.mean, sample.interval
+        exits, diverged = sample.exits, int(np.count_nonzero(sample.diverged))
+        censored = sample.replicas - diverged - exits
+    if sample is not None and diverged == sample.replicas:
+        mean = lower = upper = np.nan
+    else:
+        mean, (lower, upper) = measured.mean, measured.interval
+    if sample is not None and diverged < sample.replicas:
         variation = sample.coefficient_of_variation
         p_value = sample.exponentiality.p_value
     log_predicted, log_plain = (
@@ -228,8 +235,8 @@ def read(result: CellResult) -> Reading:
         upper=upper,
         variation=variation,
         p_value=p_value,
-        exits=sample.exits,
-        censored=sample.replicas - diverged - sample.exits,
+        exits=exits,
+        censored=censored,
         diverged=diverged,
         log_predicted=log_predicted,
         log_plain=log_plain,

@@ -152,7 +152,7 @@ def _ratio(reading: Reading) -> Field:
 
 
 def _lost(reading: Reading) -> str:
-    parts = []
+    parts = ["by splitting"] if reading.result.rare is not None else []
     if reading.censored:
         parts.append(f"{reading.censored:,} censored")
     if reading.diverged:

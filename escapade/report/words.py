@@ -206,7 +206,7 @@ def _slope(judged: Sequence[Reading]) -> str:
     predicted = np.array([reading.log_predicted for reading in left])
     if len(left) < 3 or np.ptp(predicted) < 1:
         return ""
-    line = log_mean_regression([reading.result.sample for reading in left], predicted)
+    line = log_mean_regression([reading.result.measured for reading in left], predicted)
     low, high = line.slope_interval
     return (
         " Regressed on the full prediction, exponent and prefactor, the logarithms have the slope "

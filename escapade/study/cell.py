@@ -3,6 +3,16 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
+
+ADDED: dict[str, Any] = {
+    "noise": "own",
+    "noise_strength": None,
+    "lambda_max": None,
+    "runs": 0,
+    "burn_in": None,
+}
+"""Entries that cells did not have at first: at these values they do not count for the identity."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +27,16 @@ class Cell:
         sharpness: factor alpha of L_alpha(theta) = L(sqrt(alpha) theta); 1 leaves the loss as is.
         region: "slab", "half_space", "ball" or "sublevel".
         size: half-width, offset, radius or depth.
-        replicas: number of independent runs.
-        max_steps: cap on the steps of one run.
+        replicas: number of independent runs; walkers of each run of a splitting.
+        max_steps: cap on the steps of one run; on an excursion of a splitting.
+        noise: of the Gaussian and the continuous dynamics, constant: "own" is the covariance of the
+            examples' gradients at the minimum, or the Hessian where there are no examples;
+            "isotropic" is a multiple of the identity, "hessian" a multiple c of the Hessian.
+        noise_strength: that multiple, or c; None for the default of `Problem.covariance`.
+        lambda_max: largest Hessian eigenvalue of a quadratic, in the place of its own; None leaves
+            it.
+        runs: independent runs of a splitting; 0 simulates the replicas directly.
+        burn_in: steps before a splitting counts; None for the default of `split`.
     """
 
     dynamics: str
@@ -29,6 +47,16 @@ class Cell:
     size: float
     replicas: int
     max_steps: int
+    noise: str = "own"
+    noise_strength: float | None = None
+    lambda_max: float | None = None
+    runs: int = 0
+    burn_in: int | None = None
+
+    @property
+    def splits(self) -> bool:
+        """Whether the exit is too rare to wait for, and found by splitting."""
+        return self.runs > 0
 
     @property
     def identity(self) -> str:
@@ -39,7 +67,13 @@ class Cell:
         }
         whole = int(self.batch_size) == self.batch_size
         batch = int(self.batch_size) if whole else float(self.batch_size)
-        text = json.dumps({**asdict(self), **numbers, "batch_size": batch}, sort_keys=True)
+        entries = {**asdict(self), **numbers, "batch_size": batch}
+        for name, default in ADDED.items():
+            if entries[name] == default:
+                del entries[name]
+            elif name in ("noise_strength", "lambda_max"):
+                entries[name] = float(entries[name])
+        text = json.dumps(entries, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def key(self, seed: int) -> int:
@@ -49,7 +83,11 @@ class Cell:
 
     def __str__(self) -> str:
         scaled = f", sharpness x{self.sharpness:g}" if self.sharpness != 1 else ""
+        noise = "" if self.noise == "own" else f" with {self.noise} noise"
+        strength = "" if self.noise_strength is None else f" x{self.noise_strength:g}"
+        spectrum = "" if self.lambda_max is None else f", lambda_max {self.lambda_max:g}"
         return (
-            f"{self.dynamics.replace('_', ' ')}, eta {self.learning_rate:g}, B {self.batch_size:g}"
-            f"{scaled}, {self.region.replace('_', '-')} {self.size:.4g}"
+            f"{self.dynamics.replace('_', ' ')}{noise}{strength}, eta {self.learning_rate:g}, "
+            f"B {self.batch_size:g}{scaled}{spectrum}, {self.region.replace('_', '-')} "
+            f"{self.size:.4g}"
         )

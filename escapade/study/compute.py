@@ -5,10 +5,10 @@ import threading
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from escapade.errors import EscapadeError
-from escapade.exits import simulate
+from escapade.exits import ExitSample, RareExit, simulate, split
 from escapade.study.cell import Cell
 from escapade.study.problem import Problem, build_landscape
 from escapade.study.results import CellResult
@@ -19,10 +19,10 @@ from escapade.theory import diagnose, predict
 def compute_cell(
     problem: Problem, cell: Cell, cancelled: threading.Event | None = None
 ) -> CellResult:
-    """Simulate a cell, predict it and name its mechanism.
+    """Simulate a cell, or split it; predict it and name its mechanism.
 
     Raises:
-        KeyboardInterrupt: soon after `cancelled` is set.
+        KeyboardInterrupt: soon after `cancelled` is set; in a splitting, after its next runs.
     """
 
     def stop_if_cancelled(finished: int, replicas: int) -> None:
@@ -38,13 +38,23 @@ def compute_cell(
         exponential_law = predict(escape, "exponential_law", neighbourhood=neighbourhood)
     except EscapadeError as error:
         silence = str(error)
-    sample = simulate(
-        escape,
-        cell.replicas,
-        cell.max_steps,
-        cell.key(problem.specification.seed),
-        progress=stop_if_cancelled,
-    )
+    key = cell.key(problem.specification.seed)
+    sample: ExitSample | None = None
+    rare: RareExit | None = None
+    if cell.splits:
+        rare = split(
+            escape,
+            key,
+            runs=cell.runs,
+            walkers=cell.replicas,
+            burn_in=cell.burn_in,
+            max_steps=cell.max_steps,
+            progress=stop_if_cancelled,
+        )
+        points, weights = rare.exit_points, rare.exit_weights
+    else:
+        sample = simulate(escape, cell.replicas, cell.max_steps, key, progress=stop_if_cancelled)
+        points, weights = sample.exit_points, ~sample.censored & ~sample.diverged
     return CellResult(
         cell=cell,
         sample=sample,
@@ -53,24 +63,28 @@ def compute_cell(
         diagnosis=diagnose(
             escape, sample, neighbourhood=neighbourhood, prediction=prediction
         ),
-        exit_shares=exit_shares(sample.exit_points, ~sample.censored & ~sample.diverged,
-                                escape.minimum, neighbourhood.eigenvectors),
+        exit_shares=exit_shares(points, weights, escape.minimum, neighbourhood.eigenvectors),
         silence=silence,
+        rare=rare,
     )  # fmt: skip
 
 
 def exit_shares(
     exit_points: Float[np.ndarray, "replicas dim"],
-    exited: np.ndarray,
+    weights: Bool[np.ndarray, " replicas"] | Float[np.ndarray, " replicas"],
     minimum: Float[np.ndarray, " dim"],
     eigenvectors: Float[np.ndarray, "dim dim"],
 ) -> Float[np.ndarray, " dim"]:
-    """Mean share of the squared exit displacement along each eigenvector; NaN without exits."""
+    """Mean share of the squared exit displacement along each eigenvector; NaN without exits.
+
+    A point of weight zero did not exit.
+    """
+    exited = weights > 0
     if not exited.any():
         return np.full(minimum.size, np.nan)
     components = (exit_points[exited] - minimum) @ eigenvectors
     shares = components**2 / (components**2).sum(axis=1, keepdims=True)
-    return shares.mean(axis=0)
+    return np.average(shares, axis=0, weights=weights[exited])
 
 
 @functools.lru_cache(maxsize=1)

@@ -11,6 +11,9 @@ from escapade.study.results import InstantonSummary
 PREFERRED = ("slab", "half_space", "sublevel", "ball")
 """Kinds of region, those first whose easiest exit does not follow a flat direction for long."""
 
+SHARED = ("dynamics", "batch_size", "learning_rate", "noise", "noise_strength", "lambda_max")
+"""What the candidates have in common."""
+
 
 def representative(cells: list[Cell]) -> Cell:
     """The cell whose path is found: the first cell's chain out of its largest region.
@@ -26,8 +29,7 @@ def representative(cells: list[Cell]) -> Cell:
     same = [
         cell
         for cell in candidates
-        if (cell.dynamics, cell.batch_size, cell.learning_rate)
-        == (first.dynamics, first.batch_size, first.learning_rate)
+        if all(getattr(cell, name) == getattr(first, name) for name in SHARED)
     ]
     return min(same, key=lambda cell: (PREFERRED.index(cell.region), -cell.size))
 

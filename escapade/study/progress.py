@@ -9,6 +9,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from escapade.errors import in_one_line
 from escapade.study.cell import Cell
 
+SPLITTING = 20_000
+"""Steps of a walker in a splitting, on the generous scale of the caps on direct runs."""
+
 
 class StudyProgress:
     """Receiver of a study's progress; this one says nothing."""
@@ -58,23 +61,26 @@ class ProgressBar(StudyProgress):
         self.bar.update(
             self.task,
             description="simulating",
-            total=sum(map(_work, cells)),
-            completed=sum(map(_work, finished)),
+            total=sum(map(work, cells)),
+            completed=sum(map(work, finished)),
             cells=f"{self.done}/{self.total} cells",
         )
 
     def cell_done(self, cell: Cell) -> None:
         """A cell was computed and saved."""
         self.done += 1
-        self.bar.update(self.task, advance=_work(cell), cells=f"{self.done}/{self.total} cells")
+        self.bar.update(self.task, advance=work(cell), cells=f"{self.done}/{self.total} cells")
 
     def cell_failed(self, cell: Cell, error: Exception) -> None:
         """A cell failed; the others go on."""
         self.failed += 1
-        self.bar.update(self.task, advance=_work(cell))
+        self.bar.update(self.task, advance=work(cell))
         message = escape(in_one_line(error))
         self.console.print(f"[red]cell failed:[/red] {cell}: {message}", soft_wrap=True)
 
 
-def _work(cell: Cell) -> float:
+def work(cell: Cell) -> float:
+    """Steps that a cell may take: at most, where it is simulated; roughly, where it splits."""
+    if cell.splits:
+        return float(cell.runs * cell.replicas * SPLITTING)
     return float(cell.replicas * cell.max_steps)

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from escapade.errors import StudyError
 from escapade.exits import ExitSample
+from escapade.exits.rare import RareExit
 from escapade.minimum import Alignment
 from escapade.study.cell import Cell
 from escapade.theory import Diagnosis, Prediction
@@ -18,23 +20,50 @@ class CellResult:
 
     Attributes:
         cell: the problem.
-        sample: measured exits (positions of exit points are kept only along
-            `MinimumSummary.eigenvectors`, see `exit_shares`).
+        sample: measured exits; None where they are too rare to wait for.
         prediction: the uniform mean exit time; None when no theory applies.
         exponential_law: the paper's plain law; None likewise.
         diagnosis: the mechanism.
         exit_shares: mean share of the squared exit displacement along each Hessian eigenvector,
             sharpest first; they sum to one.
         silence: why there is no prediction, or "".
+        rare: the exit by splitting, of cells that are not simulated directly: a mean exit time
+            with its interval, but no exit times, hence no coefficient of variation.
     """
 
     cell: Cell
-    sample: ExitSample
+    sample: ExitSample | None
     prediction: Prediction | None
     exponential_law: Prediction | None
     diagnosis: Diagnosis
     exit_shares: Float[np.ndarray, " dim"]
     silence: str = ""
+    rare: RareExit | None = None
+
+    def __post_init__(self) -> None:
+        if (self.sample is None) == (self.rare is None):
+            raise StudyError(f"{self.cell}: give either a sample or a rare exit")
+
+    @property
+    def measured(self) -> ExitSample | RareExit:
+        """The sample or the rare exit: mean exit time in steps, and its interval, of either."""
+        measured = self.rare if self.sample is None else self.sample
+        assert measured is not None
+        return measured
+
+    @property
+    def steps_taken(self) -> int:
+        """SGD steps of all replicas or walkers together."""
+        measured = self.measured
+        return measured.steps_used if isinstance(measured, RareExit) else measured.walker_steps
+
+    @property
+    def engine(self) -> str:
+        """By what the exits were computed."""
+        measured = self.measured
+        if isinstance(measured, RareExit):
+            return measured.method
+        return f"{measured.engine} in {measured.precision}"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,13 @@ from escapade.study.cell import Cell
 from escapade.study.executors import in_threads, on_dask
 from escapade.study.instanton import find_instanton, representative
 from escapade.study.problem import Problem, build_landscape, find_study_minimum
-from escapade.study.progress import StudyProgress
+from escapade.study.progress import StudyProgress, work
 from escapade.study.results import MinimumSummary, StudyResult
 from escapade.study.specification import Specification, load_specification
 from escapade.study.store import Store
+
+ADDED = ("function", "eigenvalues", "dim", "minimum")
+"""Entries that landscapes did not have at first."""
 
 LIBRARIES = ("escapade", "jax", "jaxlib", "equinox", "numpy", "scipy")
 
@@ -88,7 +91,7 @@ def run_study(
     missing = [cell for cell in cells if results[cell] is None]
     progress.planned(cells, [cell for cell in cells if results[cell] is not None])
     # Long cells first: the workers then finish together.
-    missing.sort(key=lambda cell: -cell.replicas * cell.max_steps)
+    missing.sort(key=work, reverse=True)
     if scheduler is not None:
         outcomes = on_dask(problem, missing, scheduler)
     else:
@@ -105,7 +108,8 @@ def run_study(
             store.save_cell(outcome)
             results[cell] = outcome
             progress.cell_done(cell)
-    _add_instanton(problem, cells, store, progress)
+    if specification.instanton:
+        _add_instanton(problem, cells, store, progress)
     header = _header(specification, quick, command)
     store.save_header({**header, "seconds": round(time.time() - began, 1)}, cells)
     if failures and len(failures) == len(cells):
@@ -158,8 +162,16 @@ def _origin(specification: Specification) -> str:
 
     A specification made or changed in Python need not agree with its text.
     """
-    landscape = replace(specification.landscape, build=None)
-    return f"seed {specification.seed}, {landscape}, {specification.training}"
+    landscape = specification.landscape
+    # Folders of the time before these entries existed do not have them.
+    known = {entry.name: entry.default for entry in fields(landscape) if entry.name in ADDED}
+    entries = ", ".join(
+        f"{name}={None if name == 'build' else value!r}"
+        for name, value in vars(landscape).items()
+        if name not in known or value != known[name]
+    )
+    kind = type(landscape).__name__
+    return f"seed {specification.seed}, {kind}({entries}), {specification.training}"
 
 
 def _header(specification: Specification, quick: bool, command: str) -> dict[str, Any]:

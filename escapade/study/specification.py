@@ -19,11 +19,19 @@ from escapade.landscape import AbstractLandscape
 DYNAMICS = ("minibatch", *(f"minibatch_{name}" for name in SAMPLINGS[1:]), "gaussian", "continuous",
             "langevin")  # fmt: skip
 REGIONS = ("slab", "half_space", "ball", "sublevel")
+NOISES = ("measured", "isotropic", "hessian")
+METHODS = ("simulate", "split", "auto")
+FUNCTIONS = ("quadratic", "styblinski_tang")
 
 
 @dataclass(frozen=True)
 class LandscapeSpecification:
-    """A network on a data set, or a function of the user's that builds any landscape."""
+    """A network on a data set, an analytic function, or one of the user's that builds a landscape.
+
+    `function` is "quadratic", with its Hessian `eigenvalues`, or "styblinski_tang" in `dim`
+    dimensions; `minimum` counts the minima that the landscape lists, from 0 (of Styblinski-Tang: 0
+    with all coordinates deep, 1 with all shallow).
+    """
 
     data: str = ""
     path: str | None = None
@@ -36,6 +44,10 @@ class LandscapeSpecification:
     weight_decay: float = 1e-3
     loss: str = "cross_entropy"
     build: Callable[[], AbstractLandscape] | None = None
+    function: str = ""
+    eigenvalues: tuple[float, ...] = ()
+    dim: int = 0
+    minimum: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,16 @@ class Grid:
     `learning_rate`; `barrier` chooses the region's size so that b takes that value, an
     alternative to `size`. Runs are capped at `patience` predicted mean exit times, and at
     `max_steps`.
+
+    `noise` is for the Gaussian and the continuous dynamics: the examples' covariance unless given,
+    or the Hessian where there are no examples. `noise_strength` multiplies the identity or the
+    Hessian: unless given, by what keeps the trace of the examples' covariance, or by its best c in
+    C = c H; by 1 where there are no examples. `lambda_max` puts another eigenvalue in the place of
+    a quadratic's largest, and leaves the others.
+
+    `method` "split" finds the mean by splitting, in `runs` independent runs of `walkers`; "auto"
+    does so where the barrier is above 8 or, of a slab or half-space, the predicted mean above
+    `max_steps`, unless the exit is diffusive.
     """
 
     dynamics: tuple[str, ...] = ("minibatch",)
@@ -65,6 +87,13 @@ class Grid:
     sharpness: tuple[float, ...] = (1.0,)
     size: tuple[float, ...] = ()
     barrier: tuple[float, ...] = ()
+    noise: tuple[str, ...] = ()
+    noise_strength: float | None = None
+    lambda_max: tuple[float, ...] = ()
+    method: str = "simulate"
+    runs: int = 16
+    walkers: int = 512
+    burn_in: int | None = None
     replicas: int = 512
     patience: float = 20.0
     max_steps: int = 200_000
@@ -74,12 +103,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Specification:
-    """A whole study."""
+    """A whole study; `instanton` is whether to find the easiest path out of one of its regions."""
 
     name: str
     title: str
     description: str = ""
     seed: int = 0
+    instanton: bool = True
     landscape: LandscapeSpecification = field(default_factory=LandscapeSpecification)
     training: TrainingSpecification = field(default_factory=TrainingSpecification)
     grid: tuple[Grid, ...] = ()
@@ -162,10 +192,7 @@ def _specification(content: dict[str, Any], text: str, where: str) -> Specificat
         )
         for number, block in enumerate(grids, 1)
     )
-    if bool(landscape.data) == (landscape.build is not None):
-        raise StudyError(
-            f"{where}: [landscape] needs either `data` (a data set) or `build` (a function)"
-        )
+    _check_landscape(landscape, f"{where}: [landscape]")
     _check_numbers(training, ("learning_rate", "batch_size"), f"{where}: [training]")
     content.setdefault("name", Path(where).stem)
     content.setdefault("title", f"How fast does SGD leave this minimum? ({content['name']})")
@@ -174,6 +201,28 @@ def _specification(content: dict[str, Any], text: str, where: str) -> Specificat
     if specification.seed < 0 or training.steps < 0:
         raise StudyError(f"{where}: seed or [training] steps is negative; give 0 or more")
     return specification
+
+
+def _check_landscape(landscape: LandscapeSpecification, where: str) -> None:
+    sources = (bool(landscape.data), landscape.build is not None, bool(landscape.function))
+    if sum(sources) != 1:
+        raise StudyError(
+            f"{where} needs either `data` (a data set), `function` (an analytic landscape) or, in "
+            "Python, `build` (a function)"
+        )
+    if landscape.minimum < 0:
+        raise StudyError(f"{where}: minimum is {landscape.minimum}; count the minima from 0")
+    if not landscape.function:
+        return
+    if landscape.function not in FUNCTIONS:
+        raise StudyError(
+            f"{where}: function {landscape.function!r} is unknown; choose from "
+            f"{', '.join(FUNCTIONS)}"
+        )
+    entry = "eigenvalues" if landscape.function == "quadratic" else "dim"
+    if not getattr(landscape, entry):
+        raise StudyError(f"{where}: function {landscape.function} needs {entry}")
+    _check_numbers(landscape, (entry,), where)
 
 
 def _fill(kind: type, content: dict[str, Any], where: str) -> Any:
@@ -216,7 +265,7 @@ def checked_grid(grid: Grid, where: str) -> Grid:
     for name in ("dynamics", "region", "batch_size", "sharpness"):
         if not getattr(grid, name):
             raise StudyError(f"{where}: {name} is empty; give at least one")
-    for name, allowed in (("dynamics", DYNAMICS), ("region", REGIONS)):
+    for name, allowed in (("dynamics", DYNAMICS), ("region", REGIONS), ("noise", NOISES)):
         for value in getattr(grid, name):
             if value not in allowed:
                 raise StudyError(
@@ -225,8 +274,29 @@ def checked_grid(grid: Grid, where: str) -> Grid:
     for one, other in (("learning_rate", "stiffness"), ("size", "barrier")):
         if bool(getattr(grid, one)) == bool(getattr(grid, other)):
             raise StudyError(f"{where}: give either {one} or {other}")
-    lists = ("learning_rate", "stiffness", "batch_size", "sharpness", "size", "barrier")
-    _check_numbers(grid, (*lists, "replicas", "quick_replicas", "max_steps", "patience"), where)
+    if grid.method not in METHODS:
+        raise StudyError(f"{where}: method is {grid.method!r}; choose from {', '.join(METHODS)}")
+    given = {"isotropic", "hessian"} & set(grid.noise)
+    if given and not set(grid.dynamics) <= {"gaussian", "continuous"}:
+        raise StudyError(
+            f"{where}: noise {min(given)!r} is for the dynamics gaussian and continuous; minibatch "
+            "noise is what the examples make it, and that of langevin is isotropic"
+        )
+    if grid.noise_strength is not None and (not given or len(given) < len(grid.noise)):
+        raise StudyError(
+            f"{where}: noise_strength is for isotropic and hessian noise; give noise, without "
+            "measured"
+        )
+    lists = ("learning_rate", "stiffness", "batch_size", "sharpness", "size", "barrier",
+             "lambda_max")  # fmt: skip
+    counts = ("replicas", "quick_replicas", "max_steps", "patience", "runs", "walkers")
+    _check_numbers(grid, (*lists, *counts), where)
+    if grid.noise_strength is not None:
+        _check_numbers(grid, ("noise_strength",), where)
+    if grid.runs < 2 or grid.walkers < 2:
+        raise StudyError(f"{where}: runs or walkers is 1; splitting needs at least 2 of each")
+    if grid.burn_in is not None and grid.burn_in < 0:
+        raise StudyError(f"{where}: burn_in is {grid.burn_in}; give 0 or more steps")
     return grid
 
 

@@ -3,7 +3,8 @@
     study.toml          the specification
     minimum.nc          the minimum and its neighbourhood
     instanton.nc        the easiest path out of one region
-    cells/<identity>.nc one finished cell: exit times and points, prediction, diagnosis
+    cells/<identity>.nc one finished cell: exit times (or, where they are too rare to wait for, the
+                        runs of a splitting) and points, prediction, diagnosis
     study.json          title, seed, planned cells, versions, machine, command
 
 Cells are self-describing NetCDF files: ``xarray.open_dataset(path, engine="h5netcdf")``.
@@ -21,7 +22,7 @@ import numpy as np
 import xarray as xr
 
 from escapade.errors import StudyError
-from escapade.exits import ExitSample
+from escapade.exits import ExitSample, RareExit
 from escapade.minimum import Alignment
 from escapade.study.cell import Cell
 from escapade.study.results import CellResult, InstantonSummary, MinimumSummary
@@ -72,7 +73,12 @@ class Store:
 
     def save_cell(self, result: CellResult) -> None:
         """Write one finished cell, atomically."""
-        dataset = result.sample.to_xarray()
+        dataset = result.measured.to_xarray()
+        if result.rare is not None:
+            # What the data set of a splitting does not say already, but its paths.
+            dataset.attrs["escapade_rare"] = json.dumps(
+                {"relaxation_time": result.rare.relaxation_time}
+            )
         dataset["exit_points"] = dataset["exit_points"].astype(np.float32)
         dataset["exit_shares"] = ("direction", result.exit_shares)
         dataset.attrs["escapade_cell"] = json.dumps(
@@ -101,9 +107,11 @@ class Store:
                 dataset = opened.load()
             content = json.loads(dataset.attrs.pop("escapade_cell"))
             shares = np.asarray(dataset["exit_shares"])
+            rare = "escapade_rare" in dataset.attrs
             return CellResult(
                 cell=Cell(**content["cell"]),
-                sample=ExitSample.from_xarray(dataset.drop_vars("exit_shares")),
+                sample=None if rare else ExitSample.from_xarray(dataset.drop_vars("exit_shares")),
+                rare=_rare_exit(dataset) if rare else None,
                 prediction=_prediction_from_json(content["prediction"]),
                 exponential_law=_prediction_from_json(content["exponential_law"]),
                 diagnosis=Diagnosis(
@@ -230,6 +238,25 @@ class Store:
             raise StudyError(f"cannot write {path}: {error.strerror or error}") from error
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _rare_exit(dataset: xr.Dataset) -> RareExit:
+    """A splitting from its data set; paths are not kept."""
+    attributes = dataset.attrs
+    return RareExit(
+        rates=np.asarray(dataset["rates"]),
+        fluxes=np.asarray(dataset["fluxes"]),
+        probabilities=np.asarray(dataset["probabilities"]),
+        exit_points=np.asarray(dataset["exit_points"]),
+        exit_weights=np.asarray(dataset["exit_weights"]),
+        relaxation_time=json.loads(attributes["escapade_rare"])["relaxation_time"],
+        threshold=float(attributes["threshold"]),
+        paths=(),
+        steps_used=int(attributes["steps_used"]),
+        burn_in=int(attributes["burn_in"]),
+        method=str(attributes["method"]),
+        seconds=float(attributes["seconds"]),
+    )
 
 
 def _fields(record: Any) -> dict[str, Any]:

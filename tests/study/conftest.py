@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from escapade.landscape import DoubleWell
-from escapade.study import Specification, StudyProgress, run, run_study
+from escapade.study import Cell, Specification, StudyProgress, run, run_study
+from escapade.study.compute import compute_cell
+from escapade.study.problem import Problem
 from escapade.study.specification import Grid, LandscapeSpecification
 
 NETWORK = """
@@ -127,3 +129,11 @@ def well():
         return Specification("well", "Well?", landscape=landscape, grid=(grid,), text="well")
 
     return build
+
+
+@pytest.fixture(scope="session")
+def rare():
+    """A splitting of the double well, as a cell's result."""
+    problem = Problem(Specification("well", "Well?"), DoubleWell(), np.array([-1.0]))
+    cell = Cell("gaussian", 0.05, 4, 1.0, "half_space", 0.85, 64, 10_000, runs=4, burn_in=100)
+    return compute_cell(problem, cell)

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from escapade.study import Cell
+from escapade.study.cell import ADDED
 
 CELL = Cell("minibatch", 0.1, 64, 1.0, "slab", 0.25, 512, 1000)
 
@@ -32,6 +33,11 @@ def test_identity_does_not_depend_on_the_order_of_entries():
         {"size": 0.250001},
         {"replicas": 513},
         {"max_steps": 1001},
+        {"noise": "isotropic"},
+        {"noise_strength": 2.0},
+        {"lambda_max": 2.0},
+        {"runs": 16},
+        {"burn_in": 500},
     ],
     ids=str,
 )
@@ -52,9 +58,21 @@ def test_equal_cells_have_one_identity(change):
     assert whole.identity == real.identity
 
 
+def test_entries_of_later_versions_do_not_count_at_their_defaults():
+    given = Cell(*asdict(CELL).values())
+    old = {name: value for name, value in asdict(CELL).items() if name not in ADDED}
+    assert Cell(**old) == given == CELL
+    one, other = replace(CELL, lambda_max=2), replace(CELL, lambda_max=2.0)
+    assert one.identity == other.identity
+
+
 def test_a_cell_says_what_it_is():
     assert str(CELL) == "minibatch, eta 0.1, B 64, slab 0.25"
     scaled = replace(CELL, dynamics="minibatch_shuffled_epochs", sharpness=0.5, region="half_space")
     assert str(scaled) == (
         "minibatch shuffled epochs, eta 0.1, B 64, sharpness x0.5, half-space 0.25"
+    )
+    noisy = replace(CELL, dynamics="gaussian", noise="hessian", noise_strength=0.5, lambda_max=3)
+    assert str(noisy) == (
+        "gaussian with hessian noise x0.5, eta 0.1, B 64, lambda_max 3, slab 0.25"
     )

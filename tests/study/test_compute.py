@@ -1,8 +1,11 @@
 """One cell: where exits point, and what the result says when something is missing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from escapade.errors import StudyError
 from escapade.landscape import DoubleWell
 from escapade.study import Cell
 from escapade.study.compute import compute_cell, compute_remotely, exit_shares, without_text
@@ -66,3 +69,26 @@ def test_a_cell_without_exits_has_no_shares(problem):
     result = compute_cell(problem, Cell("gaussian", 0.05, 4, 1.0, "slab", 0.9, 8, 20))
     assert result.sample.censored.all()
     assert np.isnan(result.exit_shares).all()
+
+
+def test_a_rare_exit_is_split(rare):
+    assert rare.sample is None
+    assert rare.measured is rare.rare
+    assert len(rare.rare.rates) == 4
+    assert rare.steps_taken == rare.rare.steps_used
+    assert rare.engine == "splitting along the region's level"
+    # Four small runs: about a fifth.
+    deviation = rare.rare.log_mean - rare.prediction.log_mean
+    assert abs(deviation) < 4 * np.hypot(rare.rare.relative_error, rare.prediction.relative_error)
+    np.testing.assert_allclose(rare.exit_shares, [1.0])
+
+
+def test_shares_are_weighted_by_what_exit_points_stand_for():
+    points = np.array([[1.0, 0.0], [0.0, 2.0]])
+    shares = exit_shares(points, np.array([0.9, 0.1]), np.zeros(2), EYE)
+    np.testing.assert_allclose(shares, [0.9, 0.1])
+
+
+def test_a_result_is_either_a_sample_or_a_rare_exit(rare):
+    with pytest.raises(StudyError, match="give either a sample or a rare exit"):
+        replace(rare, rare=None)

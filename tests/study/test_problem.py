@@ -5,6 +5,8 @@ formulas written out: along an eigendirection of eigenvalue h the stationary var
 eta/B / (2 - eta h) for the chain and eta/B / 2 for the diffusion.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -177,6 +179,92 @@ def test_the_sharpest_direction_has_a_fixed_sign():
     assert problem.sharpness == pytest.approx(SHARPNESS)
 
 
+# Noise, and spectra
+
+
+def noise_of(landscape, dynamics="gaussian", **entries):
+    cell = Cell(dynamics, 0.05, 4, 1.0, "slab", 0.1, 8, 100, **entries)
+    return problem_of(landscape).neighbourhood(cell).covariance
+
+
+@pytest.mark.parametrize("dynamics", ["gaussian", "continuous"])
+def test_noise_beside_that_of_the_examples(dynamics):
+    own = noise_of(REGRESSION, dynamics)
+    hessian = jacobian(REGRESSION, SOLUTION)
+    # The trace is that of the examples; c is their least-squares constant in C = c H.
+    np.testing.assert_allclose(
+        noise_of(REGRESSION, dynamics, noise="isotropic"), np.trace(own) / 2 * np.eye(2), rtol=1e-9
+    )
+    c = np.sum(own * hessian) / np.sum(hessian**2)
+    np.testing.assert_allclose(
+        noise_of(REGRESSION, dynamics, noise="hessian"), c * hessian, rtol=1e-9
+    )
+    for name, matrix in (("isotropic", np.eye(2)), ("hessian", hessian)):
+        found = noise_of(REGRESSION, dynamics, noise=name, noise_strength=3.0)
+        np.testing.assert_allclose(found, 3.0 * matrix, rtol=1e-9)
+
+
+def test_noise_where_there_are_no_examples():
+    quadratic = Quadratic(HESSIAN)
+    np.testing.assert_allclose(noise_of(quadratic, noise="isotropic"), np.eye(2))
+    for name in ("own", "hessian"):
+        np.testing.assert_allclose(noise_of(quadratic, noise=name), HESSIAN, rtol=1e-12)
+    with pytest.raises(StudyError, match='noise "measured" needs a landscape with examples'):
+        planned(quadratic, **TINY, noise=("measured",))
+    # Where there are some, it is what an old study means by saying nothing.
+    _, cells = planned(REGRESSION, **TINY, noise=("measured", "isotropic"))
+    assert [cell.noise for cell in cells] == ["own", "isotropic"]
+    _, (silent,) = planned(REGRESSION, **TINY)
+    assert silent == cells[0]
+
+
+TINY = {"dynamics": ("gaussian",), "learning_rate": (0.05,), "size": (0.1,)}
+
+
+def test_the_largest_eigenvalue_alone():
+    problem, cells = planned(Quadratic(HESSIAN), **TINY, lambda_max=(1.5, 15.0))
+    smallest = np.linalg.eigvalsh(HESSIAN)[0]
+    for cell, wanted in zip(cells, (1.5, 15.0), strict=True):
+        around = problem.neighbourhood(cell)
+        np.testing.assert_allclose(around.eigenvalues, [wanted, smallest])
+        assert abs(around.sharpest_direction @ problem.sharpest_direction) == pytest.approx(1)
+        np.testing.assert_allclose(around.covariance, around.drift_matrix, rtol=1e-12)
+        np.testing.assert_allclose(
+            jacobian(problem.escape(cell).landscape, problem.theta), around.drift_matrix
+        )
+    with pytest.raises(StudyError, match=r"another eigenvalue is 0\.7189"):
+        planned(Quadratic(HESSIAN), **{**TINY, "size": ()}, barrier=(2.0,), lambda_max=(0.5,))
+    with pytest.raises(StudyError, match="lambda_max needs a quadratic landscape"):
+        planned(DoubleWell(), **TINY, lambda_max=(3.0,), method="auto")
+
+
+# How exits are measured
+
+
+def test_what_is_too_rare_to_wait_for_is_split():
+    entries = {**TINY, "size": (), "runs": 4, "walkers": 100, "burn_in": 50, "max_steps": 9_000}
+
+    def cells(barrier, **others):
+        return planned(Quadratic(HESSIAN), barrier=barrier, **{**entries, **others})[1]
+
+    simulated, long, rare = cells((4.0, 7.9, 8.1), method="auto")
+    assert not simulated.splits
+    # Its barrier is low enough, its predicted mean is not.
+    assert long.splits
+    assert (rare.runs, rare.replicas, rare.burn_in) == (4, 100, 50)
+    assert [cell.splits for cell in cells((4.0, 9.0))] == [False, False]
+    assert [cell.splits for cell in cells((4.0, 9.0), method="split")] == [True, True]
+
+
+def test_a_diffusive_exit_is_never_split():
+    # Sixty directions: the region lies inside the typical shell however high the barrier.
+    wide = Quadratic(np.ones(60))
+    _, (cell,) = planned(
+        wide, **{**TINY, "size": ()}, region=("ball",), barrier=(9.0,), method="auto"
+    )
+    assert not cell.splits
+
+
 # Which cells there are
 
 
@@ -250,6 +338,22 @@ def test_cells_without_a_quick_prediction_keep_their_cap(entries):
 
 
 # Landscapes and minima
+
+
+def test_analytic_landscapes_are_built_as_specified():
+    quadratic = build_landscape(
+        LandscapeSpecification(function="quadratic", eigenvalues=(2.0, 0.5)), seed=0
+    )
+    np.testing.assert_array_equal(quadratic.hessian, np.diag([2.0, 0.5]))
+    wanted = LandscapeSpecification(function="styblinski_tang", dim=3, minimum=1)
+    specification = Specification("s", "S?", landscape=wanted)
+    shallow = find_study_minimum(specification, build_landscape(wanted, seed=0))
+    np.testing.assert_allclose(shallow.theta, 2.7468, atol=1e-4)
+    with pytest.raises(StudyError, match="minimum is 2, but 2 minima are known, counted from 0"):
+        find_study_minimum(
+            dataclasses.replace(specification, landscape=dataclasses.replace(wanted, minimum=2)),
+            build_landscape(wanted, seed=0),
+        )
 
 
 def test_networks_are_built_as_specified():

@@ -15,10 +15,12 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from escapade.data import load
 from escapade.errors import InvalidArgument, StudyError
 from escapade.landscape import Empirical
+from escapade.report import write_report
 from escapade.study import load_specification, load_study, run_study
 from escapade.study.specification import LandscapeSpecification, TrainingSpecification
 
@@ -386,6 +388,19 @@ def test_a_specification_changed_in_python_is_another_study(well, tmp_path, chan
     assert len(run_study(well(barrier=(1.0, 1.5)), tmp_path, workers=1).cells) == 2
 
 
+def test_folders_of_older_versions_are_gone_on_with(network):
+    # The line that they keep, as it was before landscapes could be analytic.
+    _, folder, _, _ = network
+    with xr.open_dataset(folder / "minimum.nc", engine="h5netcdf") as dataset:
+        origin = dataset.attrs["escapade_origin"]
+    assert origin == (
+        "seed 3, LandscapeSpecification(data='breast_cancer', path=None, preprocessing='paper', "
+        "examples=0, network='mlp', widths=(2,), activation='tanh', bias=False, "
+        "weight_decay=0.001, loss='cross_entropy', build=None), "
+        "TrainingSpecification(learning_rate=0.1, batch_size=32, steps=200)"
+    )
+
+
 def test_a_folder_that_cannot_be_written_is_named(well, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
@@ -474,6 +489,43 @@ def test_a_python_study_runs_from_end_to_end(tmp_path, same):
         standard_error = cell.sample.standard_error
         assert abs(cell.sample.mean - cell.prediction.mean) < 4 * standard_error
     same(load_study(tmp_path / "out"), result)
+
+
+def test_a_study_of_an_analytic_landscape_simulates_and_splits(tmp_path, same):
+    file = tmp_path / "quadratic.toml"
+    file.write_text(QUADRATIC)
+    result = run_study(file, tmp_path / "out", workers=1)
+    simulated, split = result.cells
+    assert not simulated.cell.splits
+    assert split.cell.splits
+    for cell in result.cells:
+        low, high = cell.measured.interval
+        assert 0.5 * low < cell.prediction.mean < 2 * high
+    assert result.minimum.description == "Quadratic in dimension 1"
+    assert result.instanton is None
+    same(load_study(tmp_path / "out"), result)
+    page = write_report(result, tmp_path / "out").read_text("utf-8")
+    assert "by splitting" in page
+
+
+QUADRATIC = """
+instanton = false
+[landscape]
+function = "quadratic"
+eigenvalues = [1.0]
+[[grid]]
+dynamics = "gaussian"
+region = "half_space"
+noise = "isotropic"
+noise_strength = 2.0
+learning_rate = 0.1
+batch_size = 4
+barrier = [1.5, 9.0]
+method = "auto"
+runs = 4
+walkers = 64
+replicas = 64
+"""
 
 
 def test_the_users_examples_are_described_as_such(well, tmp_path):

@@ -8,12 +8,16 @@ from escapade.landscape import DoubleWell
 from escapade.study import builtin_studies, load_specification
 from escapade.study.specification import Grid
 
-GOOD = """
-[landscape]
-data = "breast_cancer"
+GRID = """
 [[grid]]
 learning_rate = [0.1]
 size = [0.1]
+"""
+
+GOOD = f"""
+[landscape]
+data = "breast_cancer"
+{GRID}
 """
 
 
@@ -183,6 +187,16 @@ LANDSCAPE = '[landscape]\ndata = "breast_cancer"\n'
         (f"{GOOD}dynamics = []", ["[[grid]] 1", "dynamics", "empty"]),
         (f"{GOOD}dynamics = [['minibatch']]", ["[[grid]] 1", "dynamics"]),
         (f"{GOOD}region = ['basin']", ["[[grid]] 1", "'basin'", "half_space"]),
+        (f"{GOOD}noise = ['white']", ["[[grid]] 1", "'white'", "isotropic"]),
+        (f"{GOOD}noise = ['isotropic']", ["[[grid]] 1", "'isotropic'", "minibatch"]),
+        (f"{GOOD}noise_strength = 2", ["[[grid]] 1", "noise_strength", "measured"]),
+        (f"{GOOD}lambda_max = [0]", ["[[grid]] 1", "lambda_max", "is 0"]),
+        (f"{GOOD}method = 'wait'", ["[[grid]] 1", "'wait'", "auto"]),
+        (f"{GOOD}runs = 1", ["[[grid]] 1", "runs", "at least 2"]),
+        (f"{GOOD}burn_in = -1", ["[[grid]] 1", "burn_in", "-1"]),
+        (f"[landscape]\nfunction = 'quadratic'\n{GRID}", ["[landscape]", "eigenvalues"]),
+        (f"[landscape]\nfunction = 'quartic'\n{GRID}", ["[landscape]", "'quartic'"]),
+        (f"[landscape]\nfunction = 'styblinski_tang'\n{GRID}", ["[landscape]", "needs dim"]),
     ],
 )
 def test_mistakes_are_named_with_file_and_entry(tmp_path, text, named):

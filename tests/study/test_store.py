@@ -42,7 +42,17 @@ def test_a_cell_comes_back_as_it_was(tmp_path, results, which, same):
     samples = [{**vars(one.sample), "exit_points": None} for one in (loaded, result)]
     for name in ("times", "censored", "diverged", "start", "max_steps", "seconds", "key"):
         np.testing.assert_array_equal(*(sample[name] for sample in samples))
-    same(replace(loaded, sample=None), replace(result, sample=None))
+    same(replace(loaded, sample=result.sample), result)
+
+
+def test_a_rare_exit_comes_back_as_it_was(tmp_path, rare, same):
+    Store(tmp_path).save_cell(rare)
+    loaded = Store(tmp_path).load_cell(rare.cell)
+    assert loaded.sample is None
+    for name in ("rates", "fluxes", "probabilities", "exit_weights", "threshold", "burn_in",
+                 "steps_used", "relaxation_time", "method", "seconds", "interval"):  # fmt: skip
+        np.testing.assert_array_equal(getattr(loaded.rare, name), getattr(rare.rare, name))
+    same(replace(loaded, rare=rare.rare), rare)
 
 
 def test_a_cell_file_explains_itself(tmp_path, results):

@@ -18,7 +18,11 @@ _POINTS = 160  # of a curve with thousands of steps, as many as the eye can tell
 def survival(study: StudyResult) -> Figure:
     """Kaplan-Meier curves with pointwise 95 % bands, time in units of each cell's mean."""
     readings = read_all(study)
-    drawn = [reading for reading in readings if reading.exits > 1]
+    drawn = [
+        (reading, reading.result.sample)
+        for reading in readings
+        if reading.exits > 1 and reading.result.sample is not None
+    ]
     figure = style.new_figure(4.8)
     axes = figure.add_subplot()
     axes.set(
@@ -32,8 +36,8 @@ def survival(study: StudyResult) -> Figure:
     axes.set_yticks(ticks, [formats.percent(tick) for tick in ticks])
     axes.minorticks_off()
     grid = np.linspace(0, _LONGEST, _POINTS)
-    for reading in drawn:
-        curve = reading.result.sample.kaplan_meier()
+    for reading, sample in drawn:
+        curve = sample.kaplan_meier()
         # The curve on the grid; beyond the last step observed it is unknown unless it is zero.
         steps = grid * reading.mean
         index = np.searchsorted(curve.steps, steps, side="right") - 1
@@ -61,7 +65,7 @@ def survival(study: StudyResult) -> Figure:
     if not drawn:
         style.say_empty(axes, "no cell has two exits")
 
-    names = dict.fromkeys(reading.cell.dynamics for reading in drawn)
+    names = dict.fromkeys(reading.cell.dynamics for reading, _ in drawn)
     handles = [
         Line2D([], [], color=style.marker(name)[1], label=DYNAMICS.get(name, name))
         for name in names
@@ -69,7 +73,7 @@ def survival(study: StudyResult) -> Figure:
     handles.append(
         Line2D([], [], color=style.INK, linewidth=1.6, linestyle=":", label="exponential law")
     )
-    if any(not reading.activated for reading in drawn):
+    if any(not reading.activated for reading, _ in drawn):
         handles += [
             Line2D([], [], color=style.MUTED, label="activated, with 95 % band"),
             Line2D([], [], color=style.MUTED, linestyle=(0, (3, 1.5)), label="another mechanism"),
