@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -61,7 +62,7 @@ def draw_panels(given: tuple[dict[str, Panel], str]) -> Figure:
             style.say_empty(axes, "this scan failed")
     for axes in grid[::2]:
         axes.set_ylabel("mean exit time (steps)")
-    entries = {}
+    entries: dict[str, Artist] = {}
     for axes in grid:
         handles, labels = axes.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
