@@ -49,6 +49,7 @@ def reproduce(
     Example: escapade reproduce ibayashi-imaizumi-2022 --protocol published --quick
     """
     one_thread_per_computation()
+    from escapade.report.reproduction import write_reproduction
     from escapade.reproduction import reproduce as run_again
     from escapade.reproduction.progress import CellBar
 
@@ -64,13 +65,15 @@ def reproduce(
             progress=progress,
             command=command_line(),
         )
-    # The page: escapade.report.reproduction.write_reproduction_page(found, folder), once it exists.
-    _show(found, folder)
+    with console.status("drawing the page"):
+        page = write_reproduction(found, folder, command=command_line())
+    _show(found)
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
     if progress.failed:
         raise typer.Exit(1)
 
 
-def _show(found: "Reproduction", folder: Path) -> None:
+def _show(found: "Reproduction") -> None:
     """Tables of what the folder holds."""
     if found.published is not None:
         _show_published(found.published)
@@ -78,7 +81,6 @@ def _show(found: "Reproduction", folder: Path) -> None:
         _show_described(found.described)
     if found.corrected is not None:
         _show_corrected(found.corrected)
-    console.print(f"results: {folder}", markup=False, soft_wrap=True)
 
 
 def _show_published(result: "PublishedResult") -> None:

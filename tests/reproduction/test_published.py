@@ -264,6 +264,7 @@ def test_a_result_survives_json(rows, tmp_path, monkeypatch):
     shown = CliRunner().invoke(app, [*command, "--out", str(tmp_path)])
     assert shown.exit_code == 0, shown.output
     assert "SGLD, batch size" in shown.output
+    assert (tmp_path / "reproduction.html").is_file()
     assert "4 of 4 runs leave at the same step" in shown.output
     found = load_reproduction(tmp_path)
     assert found.described is None
