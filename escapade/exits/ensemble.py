@@ -248,8 +248,8 @@ def _whole(value: int, argument: str, least: int, most: int) -> int:
 def _width(escape: Escape, replicas: int) -> int:
     """Lanes so that what one tick touches fits the fast cache, but few enough to be refilled.
 
-    Where each tick calls another framework, enough lanes that the call costs a tenth of their work:
-    for small networks that counts for more than the cache.
+    Where each tick calls another framework, enough lanes that the call costs a sixteenth of their
+    work: for small networks that counts for more than the cache.
     """
     landscape = escape.landscape
     theta = jax.ShapeDtypeStruct((landscape.dim,), jnp.float32)
@@ -259,7 +259,7 @@ def _width(escape: Escape, replicas: int) -> int:
     if isinstance(landscape, AbstractEmpirical):
         examples = escape.dynamics.examples_per_tick(landscape)
         touched += examples * landscape.example_size
-        amortised = 10 * landscape.call_overhead // (landscape.dim * max(examples, 1))
+        amortised = 16 * landscape.call_overhead // (landscape.dim * max(examples, 1))
     fitting = _power_of_two(max(_LANE_NUMBERS // touched, 8, amortised))
     # With N replicas on W lanes the last exits cost about W (log W) / N of the whole.
     refilled = max(_power_of_two(replicas // 8), 64)
