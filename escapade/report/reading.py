@@ -148,8 +148,9 @@ class Reading:
 
     @property
     def dynamics(self) -> str:
-        """The dynamics in words."""
-        return DYNAMICS.get(self.cell.dynamics, self.cell.dynamics)
+        """The dynamics in words, with its noise where that is not the landscape's own."""
+        dynamics = DYNAMICS.get(self.cell.dynamics, self.cell.dynamics)
+        return dynamics if self.cell.noise == "own" else f"{dynamics}, {self.cell.noise} noise"
 
     @property
     def region(self) -> str:
@@ -170,6 +171,8 @@ class Reading:
             if self.cell.sharpness != 1
             else ""
         )
+        if self.cell.lambda_max is not None:
+            scaled += f", λ_max = {formats.parameter(self.cell.lambda_max)}"
         return (
             f"{self.dynamics}, η = {formats.parameter(self.cell.learning_rate)}, "
             f"B = {formats.parameter(self.cell.batch_size)}{scaled}, {self.region} of {self.size}"

@@ -7,6 +7,7 @@ import numpy as np
 from escapade.report import formats
 from escapade.report.reading import Reading
 from escapade.report.words import VERDICTS
+from escapade.study.cell import Cell
 
 COLUMNS = (
     ("Dynamics", "rule by which the parameters move"),
@@ -77,7 +78,7 @@ def row(reading: Reading) -> Row:
         Field(reading.dynamics, reading.dynamics),
         _chosen(cell.learning_rate),
         _chosen(cell.batch_size),
-        Field(f"{formats.TIMES}{formats.parameter(cell.sharpness)}", repr(cell.sharpness)),
+        _sharpness(cell),
         Field(reading.region, reading.region),
         Field(f"{cell.size:.4g}", repr(cell.size)),
         _computed(groups.barrier),
@@ -116,6 +117,12 @@ def row(reading: Reading) -> Row:
 
 def _key(value: float) -> str:
     return "" if np.isnan(value) else repr(float(value))
+
+
+def _sharpness(cell: Cell) -> Field:
+    detail = "" if cell.lambda_max is None else f"λ_max = {formats.parameter(cell.lambda_max)}"
+    factor = f"{formats.TIMES}{formats.parameter(cell.sharpness)}"
+    return Field(factor, repr(cell.lambda_max or cell.sharpness), detail)
 
 
 def _chosen(value: float) -> Field:

@@ -187,6 +187,19 @@ def test_rare_exits_stand_beside_samples_in_regressions():
     assert high - low == pytest.approx(2 * 2.1 * errors, rel=0.6)
 
 
+def test_equal_predictions_give_a_ratio_but_no_slope():
+    random = np.random.default_rng(2)
+    results = [
+        result_of(sample_of(random.geometric(1 / 220, 400)), depth, np.log(200.0), 4.0)
+        for depth in DEPTHS
+    ]
+    found = fit(replace(LAW, variable=""), results)
+    assert found.law_slope is None
+    assert found.power is None
+    assert found.log_ratio.low < np.log(1.1) < found.log_ratio.high
+    assert "slope" not in str(found)
+
+
 def test_cells_without_exits_or_predictions_are_left_out():
     results = synthetic(np.random.default_rng(0), lambda depth: 1.5 * depth)
     silent = replace(results[0], prediction=None)

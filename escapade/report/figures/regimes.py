@@ -78,7 +78,7 @@ def regimes(study: StudyResult) -> Figure:
         [
             style.not_drawn(len(readings) - len(placed), "without a known shell ratio"),
             style.not_drawn(blind, "without a known barrier (above)"),
-            style.not_drawn(still, "with fewer than two exits (below)"),
+            style.not_drawn(still, "with fewer than two exit times (below)"),
         ],
     )
     return figure

@@ -79,5 +79,7 @@ def survival(study: StudyResult) -> Figure:
             Line2D([], [], color=style.MUTED, linestyle=(0, (3, 1.5)), label="another mechanism"),
         ]
     figure.legend(handles=handles, loc="outside upper left", ncols=2)
-    style.note(figure, [style.not_drawn(len(readings) - len(drawn), "with fewer than two exits")])
+    style.note(
+        figure, [style.not_drawn(len(readings) - len(drawn), "with fewer than two exit times")]
+    )
     return figure

@@ -38,6 +38,9 @@ RESAMPLES = 4000
 TOLERANCE = 0.1
 """Relative deviation of a slope from the predicted one up to which it agrees."""
 
+LEAST_SPREAD = 1.0
+"""Spread of the predicted logarithms from which a slope on them is fitted."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -92,8 +95,9 @@ class Fit:
         log_predictions: predicted logarithms.
         barriers: predicted barriers (B / eta) V0.
         log_ratio: measured less predicted logarithm, the weighted mean; predicted 0.
-        law_slope: slope on the predicted logarithms; predicted 1.
-        law_intercept: its intercept; predicted 0.
+        law_slope: slope on the predicted logarithms, predicted 1; None where these spread by less
+            than LEAST_SPREAD, and a slope would say nothing.
+        law_intercept: its intercept, predicted 0; None likewise.
         p_value: of the prediction itself, nothing fitted: chi-square of its residuals.
         line_power: power of the variable that the line is drawn in (the logarithm of the variable
             where the barrier does not depend on it); NaN without a variable.
@@ -112,8 +116,8 @@ class Fit:
     log_predictions: tuple[float, ...]
     barriers: tuple[float, ...]
     log_ratio: Estimate
-    law_slope: Estimate
-    law_intercept: Estimate
+    law_slope: Estimate | None
+    law_intercept: Estimate | None
     p_value: float
     line_power: float
     line_slope: Estimate | None
@@ -126,8 +130,11 @@ class Fit:
             f"{self.contrast}: {len(self.identities)} cells, b = {min(self.barriers):.3g} to "
             f"{max(self.barriers):.3g}",
             f"  log(measured / predicted) {self.log_ratio}",
-            f"  on the full prediction: slope {self.law_slope}; intercept {self.law_intercept}",
         ]
+        if self.law_slope is not None:
+            lines.append(
+                f"  on the full prediction: slope {self.law_slope}; intercept {self.law_intercept}"
+            )
         if self.power is not None:
             lines.append(f"  power of the barrier {self.power}")
             lines += [
@@ -185,7 +192,9 @@ def fit(contrast: Contrast, results: Sequence[CellResult], *, resamples: int = R
     resampled = resampled[np.isfinite(resampled).all(axis=-1)]
     stated = np.array([one.relative_error for one in predictions])
     fitter = _Fitter(log_means, resampled, errors, stated)
-    law_slope, law_intercept = fitter.line(log_predictions, log_predictions)
+    law_slope = law_intercept = None
+    if np.ptp(log_predictions) >= LEAST_SPREAD:
+        law_slope, law_intercept = fitter.line(log_predictions, log_predictions)
     deviations = (log_means - log_predictions) / errors
     x = tuple(float(contrast.value(result.cell) or np.nan) for result in chosen)
     line_slope = line_intercept = power = None
