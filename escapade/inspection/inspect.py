@@ -133,7 +133,7 @@ def inspect(
         if budget.allows(f"exit from the {region}")
     )
     return Inspection(
-        network=type(landscape).__name__,
+        network=landscape.title,
         theta=point,
         parameters=tuple(landscape.parameter_names),
         examples=landscape.examples,
