@@ -71,12 +71,13 @@ def claims(
         if not every:
             _explain(result)
     if every or not chosen:
-        _show_table(out)
+        show_ledger(out)
     if failed:
         raise typer.Exit(1)
 
 
-def _show_table(folder: Path) -> None:
+def show_ledger(folder: Path) -> None:
+    """The table of claims, from the results in a folder."""
     from escapade.reproduction.claims import CLAIMS, load_claim
 
     table = Table("#", "claim", "verdict", "the number that decides", show_lines=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from escapade.cli.claims import show_ledger
 from escapade.cli.terminal import app, command_line, console, errors, one_thread_per_computation
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def reproduce(
         typer.Option(help="Address of a Dask scheduler, or 'local' for a Dask cluster here."),
     ] = None,
 ) -> None:
-    """Run a paper's experiments again: as they ran, as described, and as they should be.
+    """Run a paper's experiments again, and measure its claims: ends with a ledger and a page.
+
+    The experiments run as the public code runs them, as the text describes them, and in a way that
+    can tell the laws apart; the ledger of `escapade claims` is measured with them.
 
     Needs the AVILA data; ESCAPADE_DATA names the folder that holds avila.zip. Each finished cell is
     saved at once. After Ctrl-C, the same command goes on where it stopped.
@@ -68,6 +72,8 @@ def reproduce(
     with console.status("drawing the page"):
         page = write_reproduction(found, folder, command=command_line())
     _show(found)
+    if found.claims:
+        show_ledger(folder / "claims")
     console.print(f"report: {page}", markup=False, soft_wrap=True)
     if progress.failed:
         raise typer.Exit(1)

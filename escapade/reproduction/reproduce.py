@@ -72,7 +72,8 @@ def reproduce(
         paper: "ibayashi-imaizumi-2022".
         folder: results folder, created if missing.
         protocol: "published" (the public code as it runs), "described" (what the text says),
-            "corrected" (experiments that can tell the laws apart) or "all".
+            "corrected" (experiments that can tell the laws apart) or "all", with the ledger of
+            claims.
         quick: reduced scans, under three minutes altogether.
         workers: threads; the number of processors unless given.
         scheduler: address of a Dask scheduler, or "local"; threads of this process unless given.
@@ -91,6 +92,7 @@ def reproduce(
         raise InvalidArgument(
             f"protocol is {protocol!r}; choose one of {', '.join(PROTOCOLS)}, all"
         )
+    from escapade.reproduction.claims import run_claims
     from escapade.reproduction.corrected import run_corrected
 
     runs: dict[str, Callable[..., object]] = {
@@ -108,20 +110,17 @@ def reproduce(
                 progress=progress,
                 command=command,
             )
+    if protocol == "all":
+        run_claims(Path(folder) / "claims", quick=quick, workers=workers, progress=progress)
     return load_reproduction(folder, paper)
 
 
-def load_reproduction(
-    folder: Path | str,
-    paper: str = "ibayashi-imaizumi-2022",
-    claims: Path | str | None = None,
-) -> Reproduction:
+def load_reproduction(folder: Path | str, paper: str = "ibayashi-imaizumi-2022") -> Reproduction:
     """What a folder holds, without computing anything.
 
     Args:
         folder: results folder of `reproduce`.
         paper: its name.
-        claims: results folder of `run_claim`; the folder ``claims`` beside `folder` unless given.
 
     Raises:
         StudyError: when it holds no protocol, or a result file is damaged.
@@ -130,14 +129,13 @@ def load_reproduction(
     from escapade.reproduction.corrected import load_corrected
 
     folder = Path(folder)
-    ledger = folder.parent / "claims" if claims is None else Path(claims)
 
     def there(name: str) -> bool:
         return (folder / name / f"{name}.json").is_file()
 
     if not any(map(there, PROTOCOLS)):
         raise StudyError(f"{folder} holds no reproduction; run `escapade reproduce {paper}` first")
-    measured = (load_claim(claim.number, ledger) for claim in CLAIMS)
+    measured = (load_claim(claim.number, folder / "claims") for claim in CLAIMS)
     return Reproduction(
         paper,
         load_published(folder / "published") if there("published") else None,

@@ -1,5 +1,6 @@
 """What a study tells while it runs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,18 +15,18 @@ SPLITTING = 20_000
 
 
 class StudyProgress:
-    """Receiver of a study's progress; this one says nothing."""
+    """Receiver of progress over cells of any kind; this one says nothing."""
 
     def stage(self, message: str) -> None:
         """A new stage begins."""
 
-    def planned(self, cells: list[Cell], finished: list[Cell]) -> None:
-        """The cells of the study, and those found finished."""
+    def planned(self, cells: Sequence[Any], finished: Sequence[Any]) -> None:
+        """All cells, and those found finished."""
 
-    def cell_done(self, cell: Cell) -> None:
+    def cell_done(self, cell: Any) -> None:
         """A cell was computed and saved."""
 
-    def cell_failed(self, cell: Cell, error: Exception) -> None:
+    def cell_failed(self, cell: Any, error: Exception) -> None:
         """A cell failed; the others go on."""
 
 
@@ -55,7 +56,7 @@ class ProgressBar(StudyProgress):
         """A new stage begins."""
         self.bar.update(self.task, description=message)
 
-    def planned(self, cells: list[Cell], finished: list[Cell]) -> None:
+    def planned(self, cells: Sequence[Cell], finished: Sequence[Cell]) -> None:
         """The cells of the study, and those found finished."""
         self.total, self.done = len(cells), len(finished)
         self.bar.update(

@@ -8,6 +8,7 @@ from escapade.reproduction.claims.ledger import (
     find_claim,
     load_claim,
     run_claim,
+    run_claims,
 )
 from escapade.reproduction.claims.rule import Band, Comparison, Judgement, Rule, Verdict
 
@@ -27,4 +28,5 @@ __all__ = [
     "find_claim",
     "load_claim",
     "run_claim",
+    "run_claims",
 ]

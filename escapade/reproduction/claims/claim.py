@@ -33,6 +33,9 @@ class Claim:
     rule: Rule
     measure: Measure
 
+    def __str__(self) -> str:
+        return f"claim {self.number}"
+
     def judge(self, evidence: Evidence) -> Judgement:
         """The verdict on the measured numbers."""
         return self.rule(evidence)

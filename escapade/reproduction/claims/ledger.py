@@ -5,12 +5,15 @@ NN-quick.json    the reduced one
 """
 
 import importlib.metadata
+import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from escapade.errors import InvalidArgument, StudyError
+from escapade.errors import EscapadeError, InvalidArgument, StudyError
 from escapade.reproduction.claims.alignment import ALIGNMENT
 from escapade.reproduction.claims.claim import Claim
 from escapade.reproduction.claims.evidence import Evidence, Progress
@@ -36,6 +39,7 @@ from escapade.reproduction.claims.steps import (
 )
 from escapade.reproduction.claims.width import WIDE_NETWORKS
 from escapade.reproduction.store import read_json, write_json
+from escapade.study.progress import StudyProgress
 
 CLAIMS: tuple[Claim, ...] = (
     EXPONENTIAL_LAW,
@@ -183,6 +187,60 @@ def run_claim(
     if folder is not None:
         write_json(_path(Path(folder), number, quick), result.to_json())
     return result
+
+
+def run_claims(
+    folder: Path | str,
+    *,
+    quick: bool = False,
+    workers: int | None = None,
+    progress: StudyProgress | None = None,
+) -> tuple[ClaimResult, ...]:
+    """Measure every claim that has no result in a folder yet, several at a time.
+
+    Args:
+        folder: where results are kept; each is saved as soon as it is there.
+        quick: the reduced measurements.
+        workers: threads; the number of processors unless given.
+        progress: receiver of progress.
+
+    Returns:
+        The results, in the order of the ledger; one that failed was reported and is left out.
+
+    Raises:
+        StudyError: when the folder cannot be written.
+        KeyboardInterrupt: on Ctrl-C, soon after it.
+    """
+    progress = progress or StudyProgress()
+    folder = Path(folder)
+    _require_folder(folder)
+    progress.stage("claims: the ledger")
+    known = {claim.number: _load(folder, claim.number, quick) for claim in CLAIMS}
+    progress.planned(CLAIMS, [claim for claim in CLAIMS if known[claim.number] is not None])
+    missing = [claim for claim in CLAIMS if known[claim.number] is None]
+    cancelled = threading.Event()
+
+    def stop_if_cancelled(_: str) -> None:
+        if cancelled.is_set():
+            raise KeyboardInterrupt
+
+    def measure(claim: Claim) -> ClaimResult:
+        return run_claim(claim.number, quick=quick, folder=folder, progress=stop_if_cancelled)
+
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="escapade")
+    try:
+        futures = {pool.submit(measure, claim): claim for claim in missing}
+        for future in as_completed(futures):
+            claim = futures[future]
+            try:
+                known[claim.number] = future.result()
+                progress.cell_done(claim)
+            except EscapadeError as error:
+                progress.cell_failed(claim, error)
+    finally:
+        cancelled.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+    return tuple(result for result in known.values() if result is not None)
 
 
 def load_claim(number: int, folder: Path | str) -> ClaimResult | None:

@@ -4,7 +4,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from escapade.report import formats
 from escapade.report.figures import style
 from escapade.reproduction.corrected import CorrectedResult, Fit, Point
 
@@ -114,7 +113,7 @@ def corrected_network(result: CorrectedResult) -> Figure:
         style.say_empty(top, "no contrast has its cells")
     handles, labels = top.get_legend_handles_labels()
     handles.append(Line2D([], [], color=style.INK, linewidth=1))
-    figure.legend(handles, [*labels, "predicted"], loc="outside upper left", ncols=2)
+    figure.legend(handles, [*labels, "predicted"], loc="outside upper left")
     return figure
 
 
@@ -126,10 +125,11 @@ def _draw_fit(top, bottom, result: CorrectedResult, fit: Fit, shape: str, color:
     top.vlines(x, means * np.exp(-1.96 * errors), means * np.exp(1.96 * errors), color=color,
                linewidth=1.2)  # fmt: skip
     name = fit.contrast.removeprefix("Avila, ").replace("eta", "η")
-    law = fit.law_slope
-    width = formats.number((law.high - law.low) / 2, 2)
+    if fit.law_slope is not None:
+        low, high = fit.law_slope.low, fit.law_slope.high
+        name += f": slope on prediction {fit.law_slope.value:.3f} ({low:.3f} to {high:.3f})"
     top.plot(x, means, shape, color=color, markersize=5.5, markerfacecolor=style.PAPER,
-             label=f"{name}: slope on prediction {law.value:.3f} ± {width}")  # fmt: skip
+             label=name)  # fmt: skip
     points = [point for point in result.points_of(fit) if np.isfinite(point.variation)]
     where = dict(zip(fit.identities, fit.x, strict=True))
     for point in points:
