@@ -2,6 +2,7 @@
 
 import equinox as eqx
 
+from escapade.dynamics import MomentumSGD
 from escapade.errors import (
     DegenerateNoise,
     InvalidArgument,
@@ -14,7 +15,7 @@ from escapade.minimum import Neighbourhood
 from escapade.theory._base import require_plain_steps
 from escapade.theory.catalogue import THEORIES
 from escapade.theory.instanton_law import applies
-from escapade.theory.own import INSTANTON, QUADRATIC
+from escapade.theory.own import INSTANTON, MOMENTUM, QUADRATIC
 from escapade.theory.prediction import Prediction, assumption
 from escapade.theory.setting import Setting
 
@@ -28,8 +29,8 @@ def predict(
 
     Args:
         escape: the problem.
-        theory: "escapade", which is "instanton" where that applies and the problem is not linear
-            and "quadratic" otherwise, or the name of one theory of
+        theory: "escapade", which is "momentum" for `MomentumSGD`, "instanton" where that applies
+            and the problem is not linear, and "quadratic" otherwise; or the name of one theory of
             `escapade.theory.THEORIES`:
 
             * ours: "quadratic" (uniform, of the quadratic approximation at the minimum, in any
@@ -60,6 +61,8 @@ def predict(
 def _best(setting: Setting) -> Prediction:
     """The best theory that applies; why a better one failed is said."""
     escape = setting.escape
+    if isinstance(escape.dynamics, MomentumSGD):
+        return MOMENTUM.predict_in(setting)
     require_plain_steps(escape)
     if not applies(escape, setting.around):
         return QUADRATIC.predict_in(setting)

@@ -175,7 +175,6 @@ def test_the_quasipotential_as_coordinate():
 LINE_PATH = np.array([[0.0], [0.1], [0.3]])
 
 ASKED = {
-    "predict": esc.predict,
     "exponential law": lambda escape: esc.predict(escape, "exponential_law"),
     "diagnose": esc.diagnose,
     "relaxation": esc.relaxation,
@@ -194,6 +193,12 @@ ASKED = {
 def test_no_theory_answers_as_if_it_were_plain_sgd(asked):
     with pytest.raises(Unsupported, match=r"earlier gradients.*split.*learning rate 0\.25"):
         ASKED[asked](heavy_ball())
+
+
+def test_momentum_has_a_theory_of_its_own():
+    escape = heavy_ball()
+    assert esc.predict(escape).theory == "momentum"
+    assert esc.predict(escape).log_mean == esc.predict(escape, "momentum").log_mean
 
 
 def test_what_has_no_plain_limit():
