@@ -8,7 +8,7 @@ import pytest
 
 from escapade.errors import StudyError
 from escapade.exits import ExitSample, RareExit, log_slope
-from escapade.reproduction.corrected import CONTRASTS, Contrast, CorrectedResult, fit
+from escapade.reproduction.corrected import CONTRASTS, Contrast, CorrectedResult, Estimate, fit
 from escapade.reproduction.corrected.contrasts import VARIABLES
 from escapade.reproduction.corrected.result import collect
 from escapade.reproduction.corrected.run import (
@@ -267,9 +267,9 @@ def test_a_quick_run_from_end_to_end(tmp_path):
     }
     assert len(found.rivals) == 2
     assert abs(found.law_slope.value - 1) < 0.05
-    # At a fixed radius there is none.
+    # At a fixed radius there is none, as version 1 says of the largest eigenvalue, too.
     radius = result.fit("radius, C = cH, lambda_max")
-    assert not any(allowed for _, allowed in radius.rivals.values())
+    assert all(allowed == (power == 0.0) for power, allowed in radius.rivals.values())
     assert radius.power.allows(radius.power.predicted)
     assert any("Avila" in text for text in result.missing)
 
@@ -278,6 +278,31 @@ def test_a_quick_run_from_end_to_end(tmp_path):
     assert isinstance(loaded, CorrectedResult)
     assert loaded.points[0].cell == result.points[0].cell
     assert loaded.fits[0].power == result.fits[0].power
+
+
+def test_agreement_of_small_and_large_powers():
+    assert Estimate(0.04, -0.01, 0.09, predicted=0.01, systematic=0.0).agrees
+    assert not Estimate(0.2, -0.1, 0.5, predicted=0.01, systematic=0.0).agrees
+    assert not Estimate(0.04, 0.02, 0.06, predicted=0.01, systematic=0.0).agrees
+    assert Estimate(1.9, 1.7, 2.1, predicted=2.0, systematic=0.0).agrees
+
+
+def test_version_1_is_about_the_smallest_eigenvalue():
+    """Its power is that of the exponent it prints, along each contrast that names it."""
+    results, powers = planned("quadratic"), []
+    for contrast in CONTRASTS:
+        claimed = [power for name, power in contrast.rivals.items() if "lambda_min" in name]
+        if not claimed:
+            continue
+        cells = [result.cell for result in contrast.select(results)]
+        assert {cell.region for cell in cells} == {"ball"}
+        # The other eigenvalues, 0.2 and 0.1, follow the factor and not the largest.
+        smallest = [0.1 * cell.sharpness for cell in cells]
+        x = [contrast.value(cell) for cell in cells]
+        slope = np.polyfit(np.log(x), np.log(smallest), 1)[0] / 2
+        assert claimed == [pytest.approx(slope, abs=1e-12)]
+        powers += claimed
+    assert powers == [0.0, 0.5]
 
 
 def test_nothing_finished_gives_no_fit():

@@ -271,7 +271,8 @@ def _corrected(result: CorrectedResult) -> Column:
         + _contrast_power(result, "radius, C = cH, lambda_max")
         + " at fixed radius",
         "What it shows": f"{len(agreeing)} of {len(judged)} powers of the barrier are as "
-        f"predicted, at barriers {formats.span(barriers, formats.short)}",
+        "predicted, within a tenth and the 95 % interval of the measurement alone, at barriers "
+        f"{formats.span(barriers, formats.short)}",
     }
     others = result.not_activated
     paragraphs = [

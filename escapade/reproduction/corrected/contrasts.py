@@ -68,7 +68,7 @@ class Contrast:
         )  # fmt: skip
 
 
-_VERSION_1 = "version 1: exponent 2 (B/eta) r^2 lambda^(1/2)"
+_VERSION_1 = "version 1: exponent 2 (B/eta) r^2 lambda_min^(1/2)"
 _VERSION_2 = "version 2's figures: exp(lambda_max^-1)"
 _ACTION = "version 1's action at a fixed depth: exp(lambda_max^-1/2)"
 _SHARPNESS_FREE = "version 2's figures for SGLD: independent of lambda_max"
@@ -106,6 +106,17 @@ CONTRASTS: tuple[Contrast, ...] = (
         "lambda_max",
         0.0,
         "radius^2 / c, in every direction",
+        {_VERSION_1: 0.0, _VERSION_2: -1.0},
+    ),
+    Contrast(
+        "radius, C = cH, every eigenvalue",
+        "At a fixed radius with C = c H, all eigenvalues in proportion: does the exponent grow as "
+        "the square root of the smallest?",
+        "quadratic",
+        {**_CHAIN, "region": "ball", "noise": "hessian", "size": 0.112, "lambda_max": None},
+        "sharpness",
+        0.0,
+        "radius^2 / c, in every direction",
         {_VERSION_1: 0.5, _VERSION_2: -1.0},
     ),
     Contrast(
@@ -126,7 +137,7 @@ CONTRASTS: tuple[Contrast, ...] = (
         "lambda_max",
         0.0,
         "distance^2 / c",
-        {_VERSION_1: 0.5, _VERSION_2: -1.0},
+        {_VERSION_2: -1.0},
     ),
     Contrast(
         "offset, isotropic, lambda_max",
@@ -137,7 +148,7 @@ CONTRASTS: tuple[Contrast, ...] = (
         "lambda_max",
         1.0,
         "distance^2 lambda_max / c",
-        {_SHARPNESS_FREE: 0.0, _VERSION_1: 0.5, _VERSION_2: -1.0},
+        {_SHARPNESS_FREE: 0.0, _VERSION_2: -1.0},
     ),
     Contrast(
         "depth, C = cH, batch size",
@@ -173,7 +184,7 @@ CONTRASTS: tuple[Contrast, ...] = (
         "radius, C = cH, radius",
         "Is log E[nu] proportional to the squared radius?",
         "quadratic",
-        {**_CHAIN, "region": "ball", "noise": "hessian", "lambda_max": None},
+        {**_CHAIN, "region": "ball", "noise": "hessian", "lambda_max": None, "sharpness": 1.0},
         "size",
         2.0,
         "radius^2 / c",

@@ -72,8 +72,12 @@ class Estimate:
 
     @property
     def agrees(self) -> bool:
-        """Whether the predicted value is in the interval, and within TOLERANCE of the estimate."""
-        return self.covers and abs(self.value - self.predicted) <= TOLERANCE * abs(self.predicted)
+        """Whether the predicted value is in the interval, and within TOLERANCE of the estimate.
+
+        A prediction below one in size counts as one: of a power near zero there is no fraction.
+        """
+        unit = max(abs(self.predicted), 1.0)
+        return self.covers and abs(self.value - self.predicted) <= TOLERANCE * unit
 
     def __str__(self) -> str:
         return (
