@@ -22,10 +22,10 @@ class LossProportional(AbstractNoise):
 
     With ``c = 2`` and no offset it is the noise of the square loss in the decoupling approximation
     of Mori, Ziyin, Liu and Ueda ("Power-law escape rate of SGD", ICML 2022), whose loss must be
-    positive at the minimum. On a quadratic loss its quasipotential is ``2 ln(L / L*) / c``: mean
-    exit times are powers of the ratio of the losses. `offset` is the loss at which the noise
-    vanishes: what a regulariser adds; or, negative, what the examples' misfit adds to a loss that
-    is counted from its minimum.
+    positive at the minimum. On a quadratic loss of the one curvature h its quasipotential is ``2
+    ln(L / L*) / (c h)``, losses counted from the offset: mean exit times are powers of their ratio.
+    `offset` is the loss at which the noise vanishes: what a regulariser adds; or, negative, what
+    the examples' misfit adds to a loss that is counted from its minimum.
     """
 
     factor: Float[np.ndarray, "dim dim"] | None

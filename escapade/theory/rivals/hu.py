@@ -1,4 +1,9 @@
-r"""Hu, Li, Li and Liu, "On the diffusion approximation of nonconvex SGD" (2019).
+r"""Hu and co-workers, 2017 and 2019: exponential times by the theory of large deviations.
+
+Hu, Li, Li and Liu, "On the diffusion approximation of nonconvex stochastic gradient descent", find
+that a minimum is left after a time exponential in 1 / eta. Hu, Zhu, Xiong and Huan,
+"Quasi-potential as an implicit regularizer for the loss function in the stochastic gradient
+descent", give the quasipotential under anisotropic noise by its Hamilton-Jacobi equation:
 
 ``log E[tau] ~ (B / eta) V0`` as ``eta / B`` vanishes, with the quasipotential V0 of continuous
 SGD under its own noise C(theta): the least of V on the boundary, where V solves ``grad V . C grad
@@ -34,7 +39,7 @@ HU = Theory(
     formula="E[nu] = (1 / eta) exp((B / eta) V0), V0 the quasipotential of continuous SGD",
     assumptions=("a vanishing eta / B", "Gaussian noise", "continuous time"),
     source="Hu, Li, Li and Liu, Annals of Mathematical Sciences and Applications 4 (2019), "
-    "arXiv 1705.07562; Freidlin and Wentzell, chapter 4",
+    "arXiv 1705.07562; Hu, Zhu, Xiong and Huan, arXiv 1901.06054; Freidlin and Wentzell, chapter 4",
     silent_where="basins beyond six dimensions",
     law=hu_law,
 )

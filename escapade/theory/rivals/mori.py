@@ -34,7 +34,8 @@ def mori_law(setting: Setting) -> Estimate:
     """Power law in the ratio of the losses.
 
     Raises:
-        Silent: where the loss at the minimum is not positive, or no law is stationary.
+        Silent: where the loss at the minimum is not positive, no law is stationary, or the way
+            out is along flat directions.
         Unsupported: without a loss, or where no way out is looked for.
     """
     hessian, around = setting.hessian, setting.around
@@ -63,8 +64,11 @@ def mori_law(setting: Setting) -> Estimate:
             )
         ratio = 1 + lowest.height / floor
         there = block.T @ lowest.hessian @ block
+        downwards = -float(np.linalg.eigvalsh(there)[0])
+        if downwards <= 0:
+            raise Silent("freezes the flat directions, and the saddle is crossed along them")
         log_rate = (
-            np.log(-np.linalg.eigvalsh(there)[0] / (2 * np.pi))
+            np.log(downwards / (2 * np.pi))
             + 0.5 * (np.log(outliers).sum() - np.linalg.slogdet(there)[1])
             - (power - n / 2) * np.log(ratio)
             + (0.0 if lowest.behind else np.log(2.0))
@@ -127,6 +131,6 @@ MORI = Theory(
         "continuous time",
     ),
     source="Mori, Ziyin, Liu and Ueda, ICML 2022 (arXiv 2105.09557)",
-    silent_where="minima of zero or negative loss; regions left along flat directions",
+    silent_where="minima of zero or negative loss; regions and saddles left along flat directions",
     law=mori_law,
 )

@@ -153,6 +153,17 @@ def test_mori_is_silent_without_loss_at_the_minimum_or_a_stationary_law():
         esc.predict(escape, "mori")
 
 
+def test_mori_is_silent_over_a_saddle_along_flat_directions():
+    landscape = esc.landscapes.Function(
+        lambda x: 5 * x[0] ** 2 + 0.2 * (x[1] ** 4 / 4 - x[1] ** 2 / 2) + 1.0, 2
+    )
+    noise = esc.noise.LossProportional(hessian=[10.0, 0.4])
+    dynamics = esc.GaussianSGD(0.05, 8, noise)
+    escape = esc.Escape(landscape, dynamics, esc.Basin(), minimum=[0.0, 1.0])
+    with pytest.raises(Unsupported, match="the saddle is crossed along them"):
+        esc.predict(escape, "mori")
+
+
 def test_zhu_indicator(oracle):
     case = oracle("Q09")
     noise = esc.noise.Constant(case["params"]["C"])
