@@ -109,7 +109,8 @@ def compare_study(
         name: what the study is called; its own name unless given.
 
     Raises:
-        InvalidArgument: when there is no cell, or a theory is unknown.
+        InvalidArgument: when there is no cell, the study is of another kind, or a theory is
+            unknown.
         StudyError: when the study's landscape is a function of the user's, which its folder does
             not hold; give pairs instead.
     """
@@ -118,7 +119,7 @@ def compare_study(
         name = name or study.name
         cells = _of_study(study)
     else:
-        cells = [(escape, measured, None) for escape, measured in study]
+        cells = _of_pairs(study)
     if not cells:
         raise InvalidArgument("study holds no cell; run it first, or give (escape, measured) pairs")
     comparisons = [
@@ -130,6 +131,17 @@ def compare_study(
     scores = [_score(theory, comparisons, ensembles, exits) for theory in asked]
     scores.sort(key=lambda score: _rank(score, len(exits)))
     return StudyComparison(name or "ensembles", tuple(comparisons), len(exits), tuple(scores))
+
+
+def _of_pairs(
+    pairs: Iterable[tuple[Escape, Measured]],
+) -> list[tuple[Escape, Measured, Neighbourhood | None]]:
+    try:
+        return [(escape, measured, None) for escape, measured in pairs]
+    except (TypeError, ValueError):
+        raise InvalidArgument(
+            f"study is {pairs!r}; give what load_study returned, or (escape, measured) pairs"
+        ) from None
 
 
 def _of_study(study: StudyResult) -> list[tuple[Escape, Measured, Neighbourhood | None]]:

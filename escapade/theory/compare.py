@@ -226,6 +226,10 @@ def compare(
     """
     if not isinstance(escape, Escape):
         raise InvalidArgument(f"escape is {escape!r}; give an escapade.Escape")
+    if not isinstance(neighbourhood, Neighbourhood | None):
+        raise InvalidArgument(
+            f"neighbourhood is {neighbourhood!r}; give what escapade.neighbourhood(escape) returned"
+        )
     asked = checked_theories(theories)
     measurement = None if measured is None else measurement_of(measured)
     setting = Setting(escape, neighbourhood)
@@ -240,11 +244,12 @@ def checked_theories(names: tuple[str, ...] | None) -> tuple[Theory, ...]:
     Raises:
         InvalidArgument: when a name is unknown or none is given.
     """
-    names = tuple(THEORIES) if names is None else tuple(names)
-    unknown = [name for name in names if name not in THEORIES]
-    if unknown or not names:
+    if names is None:
+        return tuple(THEORIES.values())
+    several = isinstance(names, tuple | list)
+    if not several or not names or any(name not in THEORIES for name in names):
         raise InvalidArgument(
-            f"theories is {names!r}; give some of {', '.join(THEORIES)}, or leave it out"
+            f"theories is {names!r}; give a tuple of some of {', '.join(THEORIES)}, or leave it out"
         )
     return tuple(THEORIES[name] for name in names)
 

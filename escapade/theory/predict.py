@@ -43,13 +43,15 @@ def predict(
         neighbourhood: Hessian and noise at the minimum, if already computed.
 
     Raises:
-        InvalidArgument: when the theory is unknown.
+        InvalidArgument: when the theory is unknown, or the escape is none.
         Unsupported: when the theory says nothing about the escape (`Silent`), or cannot be
             applied to this landscape, region or dynamics.
         NotConverged: when no path is found (theory "instanton").
         Unstable: when the learning rate is too large for the chain to be stable.
         NotAMinimum: when the minimum has a flat or unstable direction.
     """
+    if not isinstance(escape, Escape):
+        raise InvalidArgument(f"escape is {escape!r}; give an escapade.Escape")
     setting = Setting(escape, neighbourhood)
     if theory == BEST:
         return _best(setting)

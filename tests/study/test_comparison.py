@@ -81,6 +81,12 @@ def test_rare_exits_have_slopes_too(pairs):
     assert score.slope == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.parametrize("study", [3, [cell(0.12)], [(1, 2, 3)]])
+def test_what_is_no_study(study):
+    with pytest.raises(InvalidArgument, match="pairs"):
+        compare_study(study)
+
+
 def test_no_cell():
     with pytest.raises(InvalidArgument, match="no cell"):
         compare_study([])

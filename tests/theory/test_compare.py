@@ -133,6 +133,9 @@ def test_every_theory_says_what_it_is():
         ((CHAIN, 100.0), {}, "measured is 100"),
         ((CHAIN,), {"theories": ("kramers", "arrhenius")}, "arrhenius"),
         ((CHAIN,), {"theories": ()}, "theories"),
+        ((CHAIN,), {"theories": "kramers"}, "theories is 'kramers'; give a tuple"),
+        ((CHAIN,), {"theories": 3}, "theories is 3"),
+        ((CHAIN,), {"neighbourhood": 3}, "neighbourhood is 3"),
     ],
 )
 def test_what_is_refused(arguments, options, match):
