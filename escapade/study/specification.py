@@ -210,6 +210,8 @@ def _check_landscape(landscape: LandscapeSpecification, where: str) -> None:
             f"{where} needs either `data` (a data set), `function` (an analytic landscape) or, in "
             "Python, `build` (a function)"
         )
+    if not landscape.data:
+        _check_unused(landscape, _OF_A_NETWORK, "without `data`", where)
     if landscape.minimum < 0:
         raise StudyError(f"{where}: minimum is {landscape.minimum}; count the minima from 0")
     if not landscape.function:
@@ -219,10 +221,28 @@ def _check_landscape(landscape: LandscapeSpecification, where: str) -> None:
             f"{where}: function {landscape.function!r} is unknown; choose from "
             f"{', '.join(FUNCTIONS)}"
         )
-    entry = "eigenvalues" if landscape.function == "quadratic" else "dim"
+    entry, other = "eigenvalues", "dim"
+    if landscape.function == "styblinski_tang":
+        entry, other = other, entry
+    _check_unused(landscape, (other,), f"of the function {landscape.function}", where)
     if not getattr(landscape, entry):
         raise StudyError(f"{where}: function {landscape.function} needs {entry}")
     _check_numbers(landscape, (entry,), where)
+
+
+_OF_A_NETWORK = (
+    "path", "preprocessing", "examples", "network", "widths", "activation", "bias",
+    "weight_decay", "loss",
+)  # fmt: skip
+
+
+def _check_unused(
+    landscape: LandscapeSpecification, names: tuple[str, ...], whose: str, where: str
+) -> None:
+    """Refuse entries that would be ignored."""
+    for name in names:
+        if getattr(landscape, name) != getattr(LandscapeSpecification(), name):
+            raise StudyError(f"{where}: {name} says nothing {whose}; leave it out")
 
 
 def _fill(kind: type, content: dict[str, Any], where: str) -> Any:

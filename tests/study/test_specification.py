@@ -142,6 +142,7 @@ def test_text_that_is_not_utf_8_is_refused(tmp_path):
 
 
 GRID = "[[grid]]\nlearning_rate = [0.1]\nsize = [0.1]\n"
+QUADRATIC = "[landscape]\nfunction = 'quadratic'\neigenvalues = [1.0]\n"
 LANDSCAPE = '[landscape]\ndata = "breast_cancer"\n'
 
 
@@ -197,6 +198,8 @@ LANDSCAPE = '[landscape]\ndata = "breast_cancer"\n'
         (f"[landscape]\nfunction = 'quadratic'\n{GRID}", ["[landscape]", "eigenvalues"]),
         (f"[landscape]\nfunction = 'quartic'\n{GRID}", ["[landscape]", "'quartic'"]),
         (f"[landscape]\nfunction = 'styblinski_tang'\n{GRID}", ["[landscape]", "needs dim"]),
+        (f"{QUADRATIC}dim = 2\n{GRID}", ["[landscape]", "dim", "quadratic"]),
+        (f"{QUADRATIC}weight_decay = 0.1\n{GRID}", ["[landscape]", "weight_decay", "data"]),
     ],
 )
 def test_mistakes_are_named_with_file_and_entry(tmp_path, text, named):
