@@ -48,7 +48,9 @@ def claims(
     """
     from escapade.reproduction.claims import CLAIMS, find_claim, run_claim
 
-    chosen = [claim.number for claim in CLAIMS] if every else list(numbers or [])
+    if every and numbers:
+        raise EscapadeError("give either numbers or --all")
+    chosen = [claim.number for claim in CLAIMS] if every else list(dict.fromkeys(numbers or []))
     for number in chosen:
         find_claim(number)  # before anything is computed
     failed = False

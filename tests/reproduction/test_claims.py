@@ -397,3 +397,4 @@ def test_command_complains(run):
     assert code == 2
     assert "number is 99; the ledger has claims 1 to 20" in complained
     assert run("--seed", -1)[0] == 2
+    assert "either numbers or --all" in run(3, "--all")[2]

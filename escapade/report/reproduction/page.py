@@ -63,11 +63,12 @@ PAPERS = {
         "H. Ibayashi and M. Imaizumi",
         "Exponential escape efficiency of SGD from sharp minima in non-stationary regime",
         "arXiv:2111.04004",
-        "The abstract says: by the large deviation theory of dynamical systems, SGD with Gaussian "
-        "noise escapes from a minimum in a time that is exponential in the batch size over the "
-        "learning rate, times the least steepness of a path to the boundary; this holds before SGD "
-        "is stationary, for continuous and discrete SGD, and makes escape from sharp minima "
-        "exponentially fast. This page measures each of these statements.",
+        "The abstract says that SGD escapes from sharp minima exponentially fast, even before it "
+        "reaches a stationary law, and that a theory of large deviations for SGD with Gaussian "
+        "noise proves this for continuous and for discrete SGD. Its key notion is the steepness of "
+        "a path: in version 1 the mean exit time is exponential in the batch size over the "
+        "learning rate, times the least steepness of a path to the boundary. This page measures "
+        "each of these statements.",
     )
 }
 """The papers, by the names of `escapade.reproduction.PAPERS`."""

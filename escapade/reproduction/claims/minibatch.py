@@ -99,7 +99,8 @@ def _measure_sampling(quick: bool, key: int, progress: Progress) -> Evidence:
     without, second = exponent_to(0.6, "without_replacement")
     quantities.append(
         exact("exponent without over with replacement, B = 3 of N = 8",
-              without / with_replacement, first + second,
+              without / with_replacement,
+              (second + first * without / with_replacement) / with_replacement,
               {INDEPENDENT: 1.0, "Gaussian, (N - 1) / (N - B)": 7 / 5})
     )  # fmt: skip
     rates = np.array([0.01, 0.02, 0.04])

@@ -94,7 +94,7 @@ CONSTRUCTION = Claim(
     number=12,
     slug="construction",
     statement="Scanning L_alpha(theta) = L(sqrt(alpha) theta) at fixed learning rate and radius "
-    "measures the effect of sharpness.",
+    "isolates the effect of sharpness.",
     source="version 1, experiments; public experiment code, sharpness scan",
     regime="any SGD: real minibatches here; beyond it: at fixed radius the exponent would have to "
     "fall with alpha",

@@ -173,8 +173,8 @@ class Rule:
         return (
             f"Refuted if the interval of one of these lies outside its band: {within}. Supported "
             "in regime if all of them lie within, and supported if all of these do, too: "
-            f"{beyond}. Not testable here if one of the former reaches across an end of its "
-            "band, or an assumption of the test fails."
+            f"{beyond}. Not testable here if none of the former lies outside but one reaches "
+            "across an end of its band, or if an assumption of the test fails."
         )
 
 
