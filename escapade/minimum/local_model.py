@@ -95,16 +95,26 @@ def local_model(
         NotConverged: when the time is up before the first probe is done.
     """
     span = orthonormal_basis(np.asarray(directions, expansion.theta.dtype))
-    products = np.stack([expansion.hessian_product(column) for column in span.T], axis=1)
+    products = np.empty_like(span)
+    for number, column in enumerate(span.T):
+        products[:, number] = expansion.hessian_product(column)
     projected = (span.T @ products).astype(np.float64)
     curvatures, rotation = np.linalg.eigh(0.5 * (projected + projected.T))
-    rotation = rotation[:, ::-1]
+    # In the precision of the vectors: double would need as much memory again.
+    rotation = rotation[:, ::-1].astype(span.dtype)
     basis, products = span @ rotation, products @ rotation
     curvatures = curvatures[::-1].copy()
     # The sign of an eigenvector means nothing; one and the same is shown each time.
-    signs = np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(basis.shape[1])])
-    basis, products = basis * signs, products * signs
-    residuals = np.linalg.norm(products - basis * curvatures, axis=0)
+    signs = np.sign([column[np.abs(column).argmax()] for column in basis.T]).astype(span.dtype)
+    basis *= signs
+    products *= signs
+    residuals = np.array(
+        [
+            np.linalg.norm(product - value * column)
+            for product, value, column in zip(products.T, curvatures, basis.T, strict=True)
+        ]
+    )
+    del products
     slopes = np.stack(
         [expansion.example_slopes(np.ascontiguousarray(column, expansion.theta.dtype))
          for column in basis.T], axis=1,
