@@ -7,9 +7,10 @@ has the rate
 
     ``kappa = (|h_e| / (2 pi)) sqrt(det H_a / |det H_s|) [L_s / L_a]^(-(B / (eta h) + 1 - n / 2))``
 
-per unit of t = eta times steps, both determinants over the outliers; ``V = ln(L / L_a) / h``.
-Through a boundary, which the paper does not treat, the flux of the same stationary law is taken,
-whose integrals are Beta functions where the outliers are alike:
+per unit of t = eta times steps, both determinants over the outliers; ``V = ln(L / L_a) / h``. The
+saddle itself is reached at twice that rate, and over several saddles the rates add. Through a
+boundary, which the paper does not treat, the flux of the same stationary law is taken, whose
+integrals are Beta functions where the outliers are alike:
 
     ``kappa = h R^n L_R^(-p) / int_0^inf r^(n - 1) L^(-p) dr``,  ``p = 1 + B / (eta h)``
 
@@ -18,7 +19,7 @@ Outliers are the eigenvalues of at least a tenth of the largest.
 """
 
 import numpy as np
-from scipy.special import betaln
+from scipy.special import betaln, logsumexp
 
 from escapade.region.forms import LinearForm
 from escapade.theory._base import Estimate, Silent, Theory
@@ -63,16 +64,20 @@ def mori_law(setting: Setting) -> Estimate:
                 "has neither"
             )
         ratio = 1 + lowest.height / floor
-        there = block.T @ lowest.hessian @ block
-        downwards = -float(np.linalg.eigvalsh(there)[0])
-        if downwards <= 0:
+        log_rates = []
+        for found in setting.passes:
+            there = np.linalg.eigvalsh(block.T @ found.hessian @ block)
+            if there[0] >= 0:
+                continue
+            log_rates.append(
+                np.log(-there[0] / (2 * np.pi))
+                + 0.5 * np.sum(np.log(outliers) - np.log(np.abs(there)))
+                - (power - n / 2) * np.log1p(found.height / floor)
+                + (0.0 if found.behind else np.log(2.0))
+            )
+        if not log_rates:
             raise Silent("freezes the flat directions, and the saddle is crossed along them")
-        log_rate = (
-            np.log(downwards / (2 * np.pi))
-            + 0.5 * (np.log(outliers).sum() - np.linalg.slogdet(there)[1])
-            - (power - n / 2) * np.log(ratio)
-            + (0.0 if lowest.behind else np.log(2.0))
-        )
+        log_rate = logsumexp(log_rates)
     proportional = 2 * floor * hessian
     deviation = np.linalg.norm(around.covariance - proportional) / np.linalg.norm(around.covariance)
     spread = float(outliers.std() / h)

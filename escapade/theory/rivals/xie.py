@@ -5,17 +5,19 @@ and at its value |H_be| near the saddle b,
 
     ``E[tau] = (2 pi / |H_be|) exp[(2 B dL / eta) (s / H_ae + (1 - s) / |H_be|)]``,
 
-s being "a path-dependent parameter between 0 and 1". With that noise the quasipotential is ``int
-2 dL / C`` along the path: s is the share of the climb that is done near the minimum. Here it is
-the share done at the first point of the descent path, reversed, where the loss curves downwards
-along it. C = |H| has a unit; ``C = c |H|`` with the c fitted at the minimum divides the exponent
-by c.
+s being "a path-dependent parameter between 0 and 1", is the time of a transition: the saddle itself
+is reached in half of it, and over several saddles the rates add. With that noise the quasipotential
+is ``int 2 dL / C`` along the path: s is the share of the climb that is done near the minimum. Here
+it is the share done at the first point of the descent path, reversed, where the loss curves
+downwards along it. C = |H| has a unit; ``C = c |H|`` with the c fitted at the minimum divides the
+exponent by c.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.special import logsumexp
 
 from escapade.errors import DegenerateNoise
 from escapade.landscape import AbstractLoss
@@ -27,33 +29,33 @@ from escapade.theory.setting import Pass, Setting
 
 
 def xie_law(setting: Setting) -> Estimate:
-    """Over the lowest saddle.
+    """Over the saddles.
 
     Raises:
         Silent: when the region ends before a saddle.
         Unsupported: without a loss, or where no saddle is looked for.
     """
-    hessian, lowest = setting.hessian, setting.passes[0]
+    lowest = setting.passes[0]
     if not lowest.saddle:
         raise Silent(
             "needs a saddle, and the region ends before one: the curvature along the escape "
             "direction is that of the minimum all the way"
         )
-    curvatures, directions = np.linalg.eigh(lowest.hessian)
-    along = directions[:, 0]
-    at_minimum, at_saddle = float(along @ hessian @ along), float(-curvatures[0])
     c = setting.around.alignment.c
     if not c > 0:
         raise DegenerateNoise("the noise has no share that is proportional to the Hessian")
+    exponents, log_rates = zip(*(_over(found, setting, c) for found in setting.passes), strict=True)
+    easiest = int(np.argmin(exponents))
+    lowest = setting.passes[easiest]
+    curvatures, directions = np.linalg.eigh(lowest.hessian)
+    along, at_saddle = directions[:, 0], float(-curvatures[0])
     share = share_of_climb(setting.loss, lowest)
-    exponent = 2 * lowest.height * (share / at_minimum + (1 - share) / at_saddle) / c
-    log_time = np.log(2 * np.pi / at_saddle) + exponent / setting.noise_scale
     at_top = setting.noise_along(lowest.point - setting.escape.minimum, along) / (c * at_saddle)
     travel = np.linalg.norm(lowest.path[-1] - lowest.path[0])
     straight = abs(along @ (lowest.path[-1] - lowest.path[0])) / travel
     return Estimate(
-        log_mean=log_time - np.log(setting.learning_rate),
-        exponent=exponent,
+        log_mean=-float(logsumexp(log_rates)) - np.log(setting.learning_rate),
+        exponent=exponents[easiest],
         assumptions=(
             hessian_noise(setting),
             assumption(
@@ -70,6 +72,17 @@ def xie_law(setting: Setting) -> Estimate:
             *common(setting, quadratic=False, constant=False),
         ),
     )
+
+
+def _over(found: Pass, setting: Setting, c: float) -> tuple[float, float]:
+    """Exponent and log of the rate over one saddle."""
+    curvatures, directions = np.linalg.eigh(found.hessian)
+    along = directions[:, 0]
+    at_minimum, at_saddle = float(along @ setting.hessian @ along), float(-curvatures[0])
+    share = share_of_climb(setting.loss, found)
+    exponent = 2 * found.height * (share / at_minimum + (1 - share) / at_saddle) / c
+    log_rate = np.log(at_saddle / (2 * np.pi)) - exponent / setting.noise_scale
+    return exponent, float(log_rate + (0.0 if found.behind else np.log(2.0)))
 
 
 def share_of_climb(loss: AbstractLoss, lowest: Pass) -> float:

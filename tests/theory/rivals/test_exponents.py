@@ -73,6 +73,27 @@ def test_xie_needs_a_saddle_and_noise_like_the_hessian():
     assert any(line.startswith("FAILS: noise like the Hessian at the saddle") for line in lines)
 
 
+@pytest.mark.parametrize("theory", ["kramers", "xie", "mori", "liu"])
+def test_two_equal_saddles_halve_the_time(theory):
+    landscape = esc.landscapes.Function(
+        lambda x: 1.0 + x[0] ** 2 / 2 - x[0] ** 4 / 4, 1, minima=[[0.0]]
+    )
+    dynamics = esc.ContinuousSGD(0.05, 2.0, esc.noise.Isotropic())
+    one, both = (
+        esc.predict(esc.Escape(landscape, dynamics, region), theory).log_mean
+        for region in (esc.HalfSpace([1.0], 1.0), esc.Slab([1.0], 1.0))
+    )
+    assert one - both == pytest.approx(np.log(2), abs=1e-9)
+
+
+def test_xie_has_the_prefactor_of_kramers_up_to_the_saddle():
+    """Half of ``2 pi / |H_be|`` where the region ends at the saddle, all of it beyond."""
+    escape = well(esc.noise.Function(piecewise), 0.05)
+    found = esc.predict(escape, "xie")
+    prefactor = found.log_mean + np.log(escape.dynamics.learning_rate) - found.exponent / 0.05
+    assert prefactor == pytest.approx(np.log(np.pi), abs=1e-9)
+
+
 def test_version_1_as_printed():
     noise = esc.noise.HessianProportional(0.5)
     found = esc.predict(gaussian([4.0, 9.0], noise, esc.Ball(0.3)), "ibayashi_imaizumi_v1")
