@@ -1,8 +1,5 @@
 """The verb `reproduce`: the protocols of one paper, each in a folder of its own."""
 
-import importlib.metadata
-import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +9,7 @@ from escapade.errors import InvalidArgument, StudyError
 from escapade.reproduction.described import DescribedResult, load_described, run_described
 from escapade.reproduction.published import PublishedResult, load_published, run_published
 from escapade.study.progress import StudyProgress
-from escapade.study.run import LIBRARIES
+from escapade.study.run import environment
 
 if TYPE_CHECKING:
     from escapade.reproduction.claims import ClaimResult
@@ -142,10 +139,5 @@ def load_reproduction(folder: Path | str, paper: str = "ibayashi-imaizumi-2022")
         load_described(folder / "described") if there("described") else None,
         load_corrected(folder / "corrected") if there("corrected") else None,
         tuple(one for one in measured if one is not None),
-        {
-            "paper": PAPERS[paper],
-            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-            "python": platform.python_version(),
-            "processor": f"{platform.machine()}, {os.cpu_count()} processors",
-        },
+        {"paper": PAPERS[paper], **environment()},
     )

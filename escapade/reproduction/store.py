@@ -11,31 +11,23 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from escapade.errors import InvalidArgument, StudyError
+from escapade.errors import StudyError
+from escapade.study.executors import compute_and_save, in_threads, on_dask, thread_count
+from escapade.study.folder import require_writable, write_whole
 from escapade.study.progress import StudyProgress
 
 Compute = Callable[[Any, int, threading.Event], Any]
-"""From a cell, its random key and an event to a result that JSON can hold.
-
-Once the event is set the result is not wanted any more: look now and then, and raise
-KeyboardInterrupt. To be sent to a Dask cluster it must be a function of a module, or a
-`functools.partial` of one.
-"""
+"""From a cell, its random key and an event (see `executors.Compute`) to a result for JSON."""
 
 _LIBRARIES = ("escapade", "jax", "numpy")
 
@@ -54,15 +46,7 @@ class Store:
             StudyError: when the folder cannot be created or written.
         """
         self.folder, self.seed = Path(folder), seed
-        try:
-            (self.folder / "cells").mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-        except OSError as error:
-            raise StudyError(
-                f"output folder {self.folder} cannot be written ({error.strerror}); give another "
-                "with --out"
-            ) from error
+        require_writable(self.folder, "cells")
 
     def key(self, cell: Any) -> int:
         """Random key of a cell, a function of the seed and the cell alone."""
@@ -126,32 +110,23 @@ class Store:
             StudyError: when every cell failed, a file cannot be written or Dask does not answer.
             KeyboardInterrupt: on Ctrl-C, after stopping the cells that run.
         """
-        if workers is not None and workers < 1:
-            raise InvalidArgument(f"workers is {workers}; give at least 1")
+        threads = thread_count(workers)
         progress = progress or StudyProgress()
         results = {cell: self.load(cell) for cell in cells}
         missing = [cell for cell, result in results.items() if result is None]
         progress.planned(list(results), [cell for cell in results if results[cell] is not None])
-        timed = functools.partial(_timed, compute)
-        keyed = [(cell, self.key(cell)) for cell in missing]
+        timed = functools.partial(_timed, compute, self.key)
         if scheduler is None:
-            outcomes = _in_threads(timed, keyed, workers or os.cpu_count() or 1)
+            outcomes = in_threads(timed, missing, threads)
         else:
-            outcomes = _on_dask(timed, keyed, scheduler)
-        failures: list[tuple[Any, Exception]] = []
-        # An exception here must stop the workers now, not when its traceback is forgotten. Cells
-        # run side by side, so linear algebra is to use one thread for each.
-        with closing(outcomes), threadpool_limits(1):
-            for cell, outcome in outcomes:
-                if isinstance(outcome, Exception):
-                    failures.append((cell, outcome))
-                    progress.cell_failed(cell, outcome)
-                    continue
-                result, seconds = outcome
-                self.save(cell, result, seconds)
-                # As read back from the file: the same whether it was computed now or before.
-                results[cell] = self.load(cell)
-                progress.cell_done(cell)
+            outcomes = on_dask(timed, missing, scheduler)
+
+        def keep(cell: Any, outcome: tuple[Any, float]) -> None:
+            self.save(cell, *outcome)
+            # As read back from the file: the same whether it was computed now or before.
+            results[cell] = self.load(cell)
+
+        failures = compute_and_save(outcomes, keep, progress)
         if failures and len(failures) == len(results):
             cell, error = failures[0]
             raise StudyError(f"every cell failed; the first, {cell}: {error}") from error
@@ -163,19 +138,13 @@ class Store:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write beside the final name, then rename: a reader never sees half a file.
+    """Write a file that is whole or not there.
 
     Raises:
         StudyError: when the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-    try:
-        partial.write_text(json.dumps(content, indent=1, default=_listed), "utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise StudyError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    text = json.dumps(content, indent=1, default=_listed)
+    write_whole(path, lambda target: target.write_text(text, "utf-8"))
 
 
 def read_json(path: Path) -> Any:
@@ -204,56 +173,7 @@ def _listed(value: Any) -> Any:
 
 
 def _timed(
-    compute: Compute, cell: Any, key: int, cancelled: threading.Event | None = None
+    compute: Compute, key: Callable[[Any], int], cell: Any, cancelled: threading.Event
 ) -> tuple[Any, float]:
     began = time.perf_counter()
-    return compute(cell, key, cancelled or threading.Event()), time.perf_counter() - began
-
-
-_Timed = Callable[..., tuple[Any, float]]
-_Outcomes = Generator[tuple[Any, tuple[Any, float] | Exception], None, None]
-
-
-def _in_threads(compute: _Timed, keyed: Sequence[tuple[Any, int]], workers: int) -> _Outcomes:
-    """Compute as they finish; closing the generator cancels what waits and stops what runs."""
-    cancelled = threading.Event()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="escapade")
-    try:
-        futures = {pool.submit(compute, cell, key, cancelled): cell for cell, key in keyed}
-        for future in as_completed(futures):
-            yield futures[future], _outcome(future)
-    finally:
-        cancelled.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _outcome(future: "Future[tuple[Any, float]]") -> tuple[Any, float] | Exception:
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if isinstance(error, Exception):
-        return error
-    raise error
-
-
-def _on_dask(compute: _Timed, keyed: Sequence[tuple[Any, int]], scheduler: str) -> _Outcomes:
-    try:
-        from distributed import Client
-        from distributed import as_completed as dask_as_completed
-    except ImportError as error:
-        raise StudyError(
-            "running on Dask needs it installed: pip install 'escapade[dask]'"
-        ) from error
-    try:
-        address = None if scheduler == "local" else scheduler
-        client = Client(address, timeout="20s", set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise StudyError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
-    with client:
-        futures = {client.submit(compute, cell, key, pure=False): cell for cell, key in keyed}
-        try:
-            for future in dask_as_completed(list(futures), loop=client.loop):
-                failure = future.exception()
-                yield futures[future], future.result() if failure is None else failure
-        finally:
-            client.cancel(list(futures))
+    return compute(cell, key(cell), cancelled), time.perf_counter() - began

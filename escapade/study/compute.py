@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -93,11 +94,14 @@ def _worker_problem(specification: Specification, theta: bytes) -> Problem:
     return Problem(specification, landscape, np.frombuffer(theta))
 
 
-def compute_remotely(specification: Specification, theta: bytes, cell: Cell) -> CellResult:
-    """`compute_cell` from what can be sent to another machine; the problem is kept there."""
-    return compute_cell(_worker_problem(specification, theta), cell)
+def _compute_remotely(
+    specification: Specification, theta: bytes, cell: Cell, cancelled: threading.Event
+) -> CellResult:
+    return compute_cell(_worker_problem(specification, theta), cell, cancelled)
 
 
-def without_text(specification: Specification) -> Specification:
-    """The specification without the file it was read from, to be sent to workers."""
-    return replace(specification, text="")
+def to_be_sent(problem: Problem) -> Callable[[Cell, threading.Event], CellResult]:
+    """`compute_cell` in a form that can be sent to another machine; the problem is kept there."""
+    # Workers need no text of the file that the specification was read from.
+    specification = replace(problem.specification, text="")
+    return functools.partial(_compute_remotely, specification, problem.theta.tobytes())

@@ -1,10 +1,10 @@
 """Running a study: find the minimum, plan the cells, compute what is missing, collect."""
 
+import functools
 import importlib.metadata
 import os
 import platform
 import time
-from contextlib import closing
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,15 +12,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from escapade.errors import EscapadeError, InvalidArgument, StudyError, in_one_line
+from escapade.errors import EscapadeError, StudyError, in_one_line
 from escapade.landscape import AbstractLandscape, Empirical
 from escapade.minimum import Minimum, effective_dimension
 from escapade.minimum.neighbourhood import Neighbourhood
 from escapade.precision import in_float64
 from escapade.study.cell import Cell
-from escapade.study.executors import in_threads, on_dask
+from escapade.study.compute import compute_cell, to_be_sent
+from escapade.study.executors import compute_and_save, in_threads, on_dask, thread_count
 from escapade.study.instanton import find_instanton, representative
 from escapade.study.problem import Problem, build_landscape, find_study_minimum
 from escapade.study.progress import StudyProgress, work
@@ -59,13 +59,13 @@ def run_study(
         command: command line to quote in the report.
 
     Raises:
+        InvalidArgument: when `workers` is not positive.
         StudyError: when the study is malformed, the folder cannot be used, or every cell failed.
         KeyboardInterrupt: on Ctrl-C, after stopping the cells that run.
     """
     if not isinstance(specification, Specification):
         specification = load_specification(str(specification))
-    if workers is not None and workers < 1:
-        raise InvalidArgument(f"workers is {workers}; give at least 1")
+    threads = thread_count(workers)
     progress = progress or StudyProgress()
     store = Store(Path(folder))
     store.claim(specification.text)
@@ -87,27 +87,16 @@ def run_study(
     progress.stage("planning the cells")
     cells = problem.plan(quick)
     store.save_header(_header(specification, quick, command), cells)
-    results = {cell: store.load_cell(cell) for cell in cells}
-    missing = [cell for cell in cells if results[cell] is None]
-    progress.planned(cells, [cell for cell in cells if results[cell] is not None])
+    finished = {cell for cell in cells if store.load_cell(cell) is not None}
+    missing = [cell for cell in cells if cell not in finished]
+    progress.planned(cells, [cell for cell in cells if cell in finished])
     # Long cells first: the workers then finish together.
     missing.sort(key=work, reverse=True)
     if scheduler is not None:
-        outcomes = on_dask(problem, missing, scheduler)
+        outcomes = on_dask(to_be_sent(problem), missing, scheduler)
     else:
-        outcomes = in_threads(problem, missing, workers or os.cpu_count() or 1)
-    failures: list[tuple[Cell, Exception]] = []
-    # An exception here must stop the workers now, not when its traceback is forgotten. Cells run
-    # side by side: linear algebra with threads of its own would take four times as long.
-    with closing(outcomes), threadpool_limits(1):
-        for cell, outcome in outcomes:
-            if isinstance(outcome, Exception):
-                failures.append((cell, outcome))
-                progress.cell_failed(cell, outcome)
-                continue
-            store.save_cell(outcome)
-            results[cell] = outcome
-            progress.cell_done(cell)
+        outcomes = in_threads(functools.partial(compute_cell, problem), missing, threads)
+    failures = compute_and_save(outcomes, lambda _, result: store.save_cell(result), progress)
     if specification.instanton:
         _add_instanton(problem, cells, store, progress)
     header = _header(specification, quick, command)
@@ -174,6 +163,15 @@ def _origin(specification: Specification) -> str:
     return f"seed {specification.seed}, {kind}({entries}), {specification.training}"
 
 
+def environment() -> dict[str, Any]:
+    """What computes: versions of libraries and of Python, and the machine."""
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "processor": f"{platform.machine()}, {os.cpu_count()} processors",
+    }
+
+
 def _header(specification: Specification, quick: bool, command: str) -> dict[str, Any]:
     return {
         "name": specification.name,
@@ -182,9 +180,7 @@ def _header(specification: Specification, quick: bool, command: str) -> dict[str
         "seed": specification.seed,
         "quick": quick,
         "command": command,
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-        "python": platform.python_version(),
-        "processor": f"{platform.machine()}, {os.cpu_count()} processors",
+        **environment(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 

@@ -11,9 +11,6 @@ Cells are self-describing NetCDF files: ``xarray.open_dataset(path, engine="h5ne
 """
 
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from escapade.errors import StudyError
 from escapade.exits import ExitSample, RareExit
 from escapade.minimum import Alignment
 from escapade.study.cell import Cell
+from escapade.study.folder import require_writable, write_whole
 from escapade.study.results import CellResult, InstantonSummary, MinimumSummary
 from escapade.theory import Diagnosis, Groups, Prediction
 
@@ -42,15 +40,7 @@ class Store:
             StudyError: when it cannot be created or written.
         """
         self.folder = Path(folder)
-        try:
-            (self.folder / "cells").mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-        except OSError as error:
-            raise StudyError(
-                f"output folder {self.folder} cannot be written ({error.strerror}); give another "
-                "with --out"
-            ) from error
+        require_writable(self.folder, "cells")
 
     def claim(self, specification: str) -> None:
         """Make the folder this study's, or make sure that it is.
@@ -64,7 +54,7 @@ class Store:
                 f"output folder {self.folder} holds the results of another study (or of an older "
                 "version of this one); give another with --out, or delete it"
             )
-        self._write(path, lambda target: target.write_text(specification, "utf-8"))
+        write_whole(path, lambda target: target.write_text(specification, "utf-8"))
 
     @property
     def specification(self) -> str:
@@ -95,7 +85,7 @@ class Store:
             }
         )
         path = self._cell_path(result.cell)
-        self._write(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf"))
+        write_whole(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf"))
 
     def load_cell(self, cell: Cell) -> CellResult | None:
         """A finished cell, or None; an unreadable file counts as unfinished."""
@@ -136,7 +126,7 @@ class Store:
             attrs={"escapade_minimum": json.dumps(scalars), "escapade_origin": origin},
         )
         path = self.folder / "minimum.nc"
-        self._write(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf"))
+        write_whole(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf"))
 
     def load_minimum(self, origin: str | None = None) -> MinimumSummary | None:
         """The minimum, or None when it has not been found yet or its file is unreadable.
@@ -181,7 +171,7 @@ class Store:
             },
         )
         path = self.folder / "instanton.nc"
-        self._write(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf"))
+        write_whole(path, lambda target: dataset.to_netcdf(target, engine="h5netcdf"))
 
     def load_instanton(self) -> InstantonSummary | None:
         """The easiest path; None when it has not been found or its file is unreadable."""
@@ -208,7 +198,7 @@ class Store:
     def save_header(self, header: dict[str, Any], cells: list[Cell]) -> None:
         """Write what the study is and which cells it plans."""
         text = json.dumps({**header, "cells": [asdict(cell) for cell in cells]}, indent=2)
-        self._write(self.folder / "study.json", lambda target: target.write_text(text))
+        write_whole(self.folder / "study.json", lambda target: target.write_text(text))
 
     def load_header(self) -> tuple[dict[str, Any], list[Cell]]:
         """What the study is and which cells it plans.
@@ -227,17 +217,6 @@ class Store:
 
     def _cell_path(self, cell: Cell) -> Path:
         return self.folder / "cells" / f"{cell.identity}.nc"
-
-    def _write(self, path: Path, write: Callable[[Path], Any]) -> None:
-        """Write beside the final name, then rename: a reader never sees half a file."""
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            write(partial)
-            os.replace(partial, path)
-        except OSError as error:
-            raise StudyError(f"cannot write {path}: {error.strerror or error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _rare_exit(dataset: xr.Dataset) -> RareExit:

@@ -1,5 +1,7 @@
 """One cell: where exits point, and what the result says when something is missing."""
 
+import pickle
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from escapade.errors import StudyError
 from escapade.landscape import DoubleWell
 from escapade.study import Cell
-from escapade.study.compute import compute_cell, compute_remotely, exit_shares, without_text
+from escapade.study.compute import compute_cell, exit_shares, to_be_sent
 from escapade.study.problem import Problem
 
 EYE = np.eye(2)
@@ -50,9 +52,8 @@ def test_a_cell_depends_on_cell_and_seed_alone(problem, same):
     np.testing.assert_allclose(result.exit_shares, [1.0])
     assert result.silence == ""
     same(compute_cell(problem, cell), result)
-    same(
-        compute_remotely(without_text(problem.specification), problem.theta.tobytes(), cell), result
-    )
+    sent = pickle.loads(pickle.dumps(to_be_sent(problem)))
+    same(sent(cell, threading.Event()), result)
 
 
 def test_a_cell_without_theory_says_why(problem):

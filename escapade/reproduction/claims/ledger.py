@@ -5,10 +5,9 @@ NN-quick.json    the reduced one
 """
 
 import importlib.metadata
-import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,8 @@ from escapade.reproduction.claims.steps import (
 )
 from escapade.reproduction.claims.width import WIDE_NETWORKS
 from escapade.reproduction.store import read_json, write_json
+from escapade.study.executors import in_threads, thread_count
+from escapade.study.folder import require_writable
 from escapade.study.progress import StudyProgress
 
 CLAIMS: tuple[Claim, ...] = (
@@ -172,7 +173,7 @@ def run_claim(
         known = None if again else _load(Path(folder), number, quick)
         if known is not None and known.key == key:
             return known
-        _require_folder(Path(folder))
+        require_writable(Path(folder))
     began = time.perf_counter()
     evidence = claim.measure(quick, key, progress or (lambda _: None))
     result = ClaimResult(
@@ -208,38 +209,35 @@ def run_claims(
         The results, in the order of the ledger; one that failed was reported and is left out.
 
     Raises:
+        InvalidArgument: when `workers` is not positive.
         StudyError: when the folder cannot be written.
         KeyboardInterrupt: on Ctrl-C, soon after it.
     """
+    threads = thread_count(workers)
     progress = progress or StudyProgress()
     folder = Path(folder)
-    _require_folder(folder)
+    require_writable(folder)
     progress.stage("claims: the ledger")
     known = {claim.number: _load(folder, claim.number, quick) for claim in CLAIMS}
     progress.planned(CLAIMS, [claim for claim in CLAIMS if known[claim.number] is not None])
     missing = [claim for claim in CLAIMS if known[claim.number] is None]
-    cancelled = threading.Event()
 
-    def stop_if_cancelled(_: str) -> None:
-        if cancelled.is_set():
-            raise KeyboardInterrupt
+    def measure(claim: Claim, cancelled: threading.Event) -> ClaimResult:
+        def stop_if_cancelled(_: str) -> None:
+            if cancelled.is_set():
+                raise KeyboardInterrupt
 
-    def measure(claim: Claim) -> ClaimResult:
         return run_claim(claim.number, quick=quick, folder=folder, progress=stop_if_cancelled)
 
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="escapade")
-    try:
-        futures = {pool.submit(measure, claim): claim for claim in missing}
-        for future in as_completed(futures):
-            claim = futures[future]
-            try:
-                known[claim.number] = future.result()
+    with closing(in_threads(measure, missing, threads)) as outcomes:
+        for claim, outcome in outcomes:
+            if isinstance(outcome, ClaimResult):
+                known[claim.number] = outcome
                 progress.cell_done(claim)
-            except EscapadeError as error:
-                progress.cell_failed(claim, error)
-    finally:
-        cancelled.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+            elif isinstance(outcome, EscapadeError):
+                progress.cell_failed(claim, outcome)
+            else:
+                raise outcome
     return tuple(result for result in known.values() if result is not None)
 
 
@@ -261,13 +259,3 @@ def _load(folder: Path, number: int, quick: bool) -> ClaimResult | None:
 
 def _path(folder: Path, number: int, quick: bool) -> Path:
     return folder / f"{number:02d}{'-quick' if quick else ''}.json"
-
-
-def _require_folder(folder: Path) -> None:
-    """Fail before the measurement, not after it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(
-            f"output folder {folder} cannot be written ({error.strerror}); give another with --out"
-        ) from error
