@@ -1,11 +1,11 @@
 """What a study tells while it runs."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from escapade.errors import in_one_line
 from escapade.study.cell import Cell
@@ -30,22 +30,28 @@ class StudyProgress:
         """A cell failed; the others go on."""
 
 
-class ProgressBar(StudyProgress):
-    """Progress bar over cells, weighted by the steps each may take, with the time left."""
+class Bar(StudyProgress):
+    """Frame of a progress bar with the time left; counts failures, and leaves the rest to do.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: where it is drawn.
+        columns: between the bar and the time left.
+        entries: what the columns show at first.
+    """
+
+    def __init__(self, console: Console, *columns: ProgressColumn, **entries: Any) -> None:
         self.console = console
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[cells]}"),
+            *columns,
             TimeRemainingColumn(),
             console=console,
         )
-        self.task = self.bar.add_task("starting", total=None, cells="")
-        self.total = self.done = self.failed = 0
+        self.task = self.bar.add_task("starting", total=None, **entries)
+        self.failed = 0
 
-    def __enter__(self) -> "ProgressBar":
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 
@@ -55,6 +61,20 @@ class ProgressBar(StudyProgress):
     def stage(self, message: str) -> None:
         """A new stage begins."""
         self.bar.update(self.task, description=message)
+
+    def cell_failed(self, cell: Any, error: Exception) -> None:
+        """A cell failed; the others go on."""
+        self.failed += 1
+        message = escape(f"{cell}: {in_one_line(error)}")
+        self.console.print(f"[red]cell failed:[/red] {message}", soft_wrap=True)
+
+
+class ProgressBar(Bar):
+    """Progress bar over cells, weighted by the steps each may take."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, TextColumn("{task.fields[cells]}"), cells="")
+        self.total = self.done = 0
 
     def planned(self, cells: Sequence[Cell], finished: Sequence[Cell]) -> None:
         """The cells of the study, and those found finished."""
@@ -74,10 +94,8 @@ class ProgressBar(StudyProgress):
 
     def cell_failed(self, cell: Cell, error: Exception) -> None:
         """A cell failed; the others go on."""
-        self.failed += 1
         self.bar.update(self.task, advance=work(cell))
-        message = escape(in_one_line(error))
-        self.console.print(f"[red]cell failed:[/red] {cell}: {message}", soft_wrap=True)
+        super().cell_failed(cell, error)
 
 
 def work(cell: Cell) -> float:
