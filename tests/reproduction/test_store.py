@@ -126,6 +126,15 @@ def test_a_failure_is_reported_and_the_others_go_on(tmp_path):
         Store(tmp_path / "other").complete([CELLS[1]], odd)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C is heard even where the parent ignores it, as it does for jobs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_what_runs_and_keeps_what_is_finished(tmp_path):
     stopped = []
 

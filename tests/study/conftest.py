@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ class Witness(StudyProgress):
         self.folder, self.stop_after = folder, stop_after
         self.stages, self.plan, self.found, self.done, self.failed = [], None, None, [], []
         self.files = []
+        self.stopped = None
 
     def stage(self, message):
         self.stages.append(message)
@@ -53,6 +55,7 @@ class Witness(StudyProgress):
         self.done.append(cell)
         self.files.append((self.folder / "cells" / f"{cell.identity}.nc").is_file())
         if len(self.done) == self.stop_after:
+            self.stopped = time.perf_counter()
             raise KeyboardInterrupt
 
     def cell_failed(self, cell, error):

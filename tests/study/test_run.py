@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +22,9 @@ from escapade.landscape import Empirical
 from escapade.report import write_report
 from escapade.study import load_specification, load_study, run_study
 from escapade.study.specification import LandscapeSpecification, TrainingSpecification
+
+BOWL = LandscapeSpecification(function="quadratic", eigenvalues=(2.0,))
+"""Predicted at once, where the double well takes seconds."""
 
 
 def files(folder):
@@ -214,12 +216,13 @@ def test_an_interrupted_study_goes_on_where_it_stopped(network, unfinished, witn
 def test_an_interruption_stops_cells_that_run(well, tmp_path, witness):
     # Two workers: while the first computes a cell of minutes, the second finishes short ones.
     # The short ones wait behind the long one, which is submitted first.
-    specification = well(size=(0.9, 0.1), max_steps=200_000_000, patience=1e300)
+    specification = replace(
+        well(size=(2.0, 0.1), max_steps=200_000_000, patience=1e300), landscape=BOWL
+    )
     told = witness(tmp_path, stop_after=1)
-    began = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
         run_study(specification, tmp_path, workers=2, progress=told)
-    assert time.perf_counter() - began < 20
+    assert time.perf_counter() - told.stopped < 20
     assert nobody_works()
     assert [cell.size for cell in told.done] == [0.1]
     assert len(list((tmp_path / "cells").iterdir())) == 1
@@ -234,32 +237,31 @@ def test_waiting_cells_are_dropped_on_interruption(well, tmp_path, witness):
     assert len(list((tmp_path / "cells").iterdir())) == 2
 
 
+# Ctrl-C at a moment that does not depend on the load of the machine: one cell has been saved.
 SCRIPT = """
-import signal, sys
+import os, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # even where the parent ignores it
 from escapade.cli import main
+from escapade.study.progress import ProgressBar
+ProgressBar.cell_done = lambda bar, cell: os.kill(os.getpid(), signal.SIGINT)
 main()
 """
 
 MANY = """
-from escapade import landscapes
-study = {
-    "landscape": {"build": landscapes.DoubleWell},
-    "grid": [
-        {
-            "dynamics": "gaussian",
-            "learning_rate": 0.05,
-            "batch_size": [4, 5, 6, 7, 8, 9],
-            "barrier": 6.0,
-            "replicas": 4096,
-        }
-    ],
-}
+[landscape]
+function = "quadratic"
+eigenvalues = [2.0, 1.0]
+[[grid]]
+dynamics = "gaussian"
+learning_rate = 0.05
+batch_size = [4, 5, 6, 7]
+barrier = 3.0
+replicas = 256
 """
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path, witness, same):
-    file, folder = tmp_path / "many.py", tmp_path / "out"
+    file, folder = tmp_path / "many.toml", tmp_path / "out"
     file.write_text(MANY)
     arguments = ["study", str(file), "--out", str(folder), "--workers", "1"]
     process = subprocess.Popen(
@@ -270,19 +272,14 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path, witness, same):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     try:
-        deadline = time.monotonic() + 120
-        while not list(folder.glob("cells/*.nc")) and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130, errors
     assert "interrupted; finished cells are saved" in errors
     assert "Traceback" not in errors
     kept = {path.stem for path in folder.glob("cells/*")}
-    assert 0 < len(kept) < 6
+    assert len(kept) == 1
     assert not list(folder.rglob("*.partial"))
     assert not (folder / "report.html").exists()
 
@@ -325,7 +322,9 @@ def test_the_seed_decides_the_exits(well, tmp_path):
 def test_results_do_not_depend_on_the_machine_that_computes(well, tmp_path, witness, same):
     pytest.importorskip("distributed")
     told = witness(tmp_path / "dask")
-    specification = well(dynamics=("minibatch", "gaussian"), size=(0.15, 0.2))
+    specification = replace(
+        well(dynamics=("minibatch", "gaussian"), size=(0.15, 0.2)), landscape=BOWL
+    )
     there = run_study(specification, tmp_path / "dask", scheduler="local", progress=told)
     assert told.files == [True, True]
     assert [cell.dynamics for cell, _ in told.failed] == ["minibatch", "minibatch"]
