@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
 
-from escapade.errors import EscapadeError, InvalidArgument, StudyError
+from escapade.errors import EscapadeError, InvalidArgument, StudyError, in_one_line
 from escapade.escape import Escape
 from escapade.exits import ExitSample, log_mean_regression
 from escapade.exits.rare import RareExit
@@ -171,8 +171,9 @@ def _specification(study: StudyResult) -> Specification:
             return load_specification(str(path))
     except StudyError as error:
         raise StudyError(
-            f"the study {study.name} was not written as TOML, so that its landscape is not in its "
-            "results; give compare_study pairs of an escape and its sample"
+            f"the specification in the results of {study.name} does not give its landscape (one in "
+            f"Python does not): {in_one_line(error)}; give compare_study pairs of an escape and "
+            "its sample"
         ) from error
 
 

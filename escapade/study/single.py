@@ -38,7 +38,7 @@ def single_problem(
         size=() if size is None else (size,),
         barrier=() if barrier is None else (barrier,),
     )
-    specification = replace(specification, grid=(checked_grid(grid, "predict"),))
+    specification = replace(specification, grid=(checked_grid(grid, f"exit from {name}"),))
     minimum = find_study_minimum(specification, landscape)
     problem = Problem(specification, landscape, minimum.theta)
     (cell,) = problem.plan(quick=False)

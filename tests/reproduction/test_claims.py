@@ -27,6 +27,7 @@ from escapade.reproduction.claims import (
     run_claim,
 )
 from escapade.reproduction.claims.heavy_tails import last_steps
+from escapade.reproduction.claims.public_experiments import free_prefactor
 
 STATUS = {
     1: "L", 2: "F", 3: "TL", 4: "F", 5: "TL", 6: "F", 7: "L", 8: "L", 9: "TL", 10: "L", 11: "L",
@@ -152,6 +153,16 @@ def test_figures_hold_what_fits_together():
         Figure("t", "x", "y", (Series("s", (1.0, 2.0), (1.0,)),))
     with pytest.raises(InvalidArgument, match="scale is 'cubic'"):
         Figure("t", "x", "y", (), "cubic")
+
+
+def test_a_free_prefactor_leaves_its_barrier():
+    law = 1 / np.linspace(1, 2, 20)
+    means = 3.0 * np.exp(5.0 * law)
+    found = free_prefactor("eta", law, means, 0.01 * means)
+    assert found.value == pytest.approx(5.0)
+    # Independent errors of 1 %: the standard error of a slope.
+    half = 1.96 * 0.01 / np.sqrt(np.sum((law - law.mean()) ** 2))
+    assert found.interval == pytest.approx((5.0 - half, 5.0 + half))
 
 
 def test_last_steps_before_exits():

@@ -66,7 +66,7 @@ def _measure(quick: bool, key: int, progress: Progress) -> Evidence:
                      {} if free is None else {FREE: free})
         )  # fmt: skip
         relative = values / values[0]
-        quantities.append(_free_prefactor(symbol, law(relative), means, errors))
+        quantities.append(free_prefactor(symbol, law(relative), means, errors))
         bars = list(zip(means - 1.96 * errors, means + 1.96 * errors, strict=True))
         series.append(points(f"published, {symbol}", relative, means, bars))
         series.append(line(f"claimed law, {symbol}", relative, means[0] ** law(relative), FIGURES))
@@ -122,9 +122,7 @@ def _run_again(key: int, progress: Progress) -> list[Quantity]:
     ]  # fmt: skip
 
 
-def _free_prefactor(
-    symbol: str, law: np.ndarray, means: np.ndarray, errors: np.ndarray
-) -> Quantity:
+def free_prefactor(symbol: str, law: np.ndarray, means: np.ndarray, errors: np.ndarray) -> Quantity:
     """The barrier at the first point, where log E[nu] is a constant plus it times the law."""
     relative = errors / means
     barrier = float(weighted_line(law, np.log(means), relative)[0])
