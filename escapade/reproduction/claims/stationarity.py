@@ -147,7 +147,8 @@ ANY_START = Claim(
     number=19,
     slug="any-start",
     statement="The exponent is the same from any initial point of the region.",
-    source="version 1: the mean exit time does not depend on the start inside D",
+    source="version 1, theorems 1 and 2, whose mean exit time names no start (by assumption 5 the "
+    "gradient flow leads from all of D to the minimum)",
     regime="exponents; beyond it: mean exit times at a barrier of 5",
     test="Solve exactly from starts between the minimum and the boundary.",
     rule=Rule(
