@@ -301,7 +301,7 @@ def _standing(theory: Theory, setting: Setting, measured: Measurement | None) ->
 
 def _rank(standing: Standing) -> tuple[bool, float]:
     error = abs(standing.log_error)
-    return standing.prediction is None, 0.0 if np.isnan(error) else error
+    return standing.prediction is None, np.inf if np.isnan(error) else error
 
 
 def _standing_as_dict(standing: Standing) -> dict[str, Any]:
