@@ -127,13 +127,18 @@ def test_help_of_study_shows_the_format_and_the_format_is_right(run, tmp_path):
     assert code == 0
     for option in ("--quick", "--out", "--workers", "--scheduler"):
         assert option in words(out)
-    # The example in the help is a study.
+    # The examples in the help are studies.
     lines = cli.studies.study.__doc__.split("TOML file:")[1].splitlines()
-    example = "\n".join(line.strip() for line in lines).replace("\\[", "[")
-    (tmp_path / "example.toml").write_text(example)
-    study = load_specification(str(tmp_path / "example.toml"))
+    text = "\n".join(line.strip() for line in lines).replace("\\[", "[")
+    network, formula = re.split(r"^Or of a formula.*$", text, flags=re.MULTILINE)
+    for name, example in (("network", network), ("formula", formula)):
+        (tmp_path / f"{name}.toml").write_text(example)
+    study = load_specification(str(tmp_path / "network.toml"))
     assert study.name == "mine"
     assert study.grid[0].barrier == (3.0, 5.0)
+    study = load_specification(str(tmp_path / "formula.toml"))
+    assert study.landscape.eigenvalues == (1.0, 0.2)
+    assert study.grid[0].method == "auto"
 
 
 def test_help_of_inspect_shows_a_file_that_can_be_read(run, tmp_path):

@@ -328,7 +328,7 @@ def test_other_claims(number):
 @pytest.mark.parametrize("number", ON_THE_NETWORK)
 def test_claims_on_the_network(monkeypatch, avila_archive, number):
     monkeypatch.setenv("ESCAPADE_DATA", str(avila_archive))
-    network.trained_network.cache_clear()
+    network._trained_network.cache_clear()
     network.slab_exits.cache_clear()
     result = run_claim(number, quick=True)
     check(result)
@@ -346,13 +346,13 @@ def test_another_seed_gives_the_same_verdicts(monkeypatch, avila_archive):
 @pytest.mark.slow
 def test_without_avila_another_network_serves(monkeypatch):
     monkeypatch.delenv("ESCAPADE_DATA", raising=False)
-    network.trained_network.cache_clear()
+    network._trained_network.cache_clear()
     network.slab_exits.cache_clear()
     result = run_claim(14, quick=True)
     check(result)
     assert "escapade study digits" in result.evidence.notes[0]
     assert "ESCAPADE_DATA" in result.evidence.notes[0]
-    network.trained_network.cache_clear()
+    network._trained_network.cache_clear()
     network.slab_exits.cache_clear()
 
 

@@ -70,7 +70,10 @@ def examples_landscape():
     return landscape.at_minimum(esc.find_minimum(landscape, np.zeros(6)).theta)
 
 
-@pytest.mark.parametrize("sampling", ["with_replacement", "without_replacement"])
+@pytest.mark.parametrize(
+    "sampling",
+    ["with_replacement", pytest.param("without_replacement", marks=pytest.mark.slow)],
+)
 def test_minibatch_path_costs_what_is_said(sampling):
     # A chain so stiff that every block is one step: its path is a path of the chain.
     landscape = examples_landscape()

@@ -72,7 +72,7 @@ def columns(found: Reproduction) -> list[Column]:
     made = []
     if found.published is not None:
         made.append(_published(found.published))
-    if found.described is not None:
+    if found.described is not None and any(scan.points for scan in found.described.scans):
         made.append(_described(found.described))
     if found.corrected is not None:
         made.append(_corrected(found.corrected))

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,9 +84,20 @@ def at_hand() -> bool:
     return ENVIRONMENT in os.environ
 
 
-@functools.cache
+_TRAINING = threading.Lock()
+
+
 def trained_network() -> Network:
-    """The network of the study avila, or of digits where no Avila data are at hand."""
+    """The network of the study avila, or of digits where no Avila data are at hand.
+
+    Found once for all claims, which may be measured side by side.
+    """
+    with _TRAINING:
+        return _trained_network()
+
+
+@functools.cache
+def _trained_network() -> Network:
     specification = load_specification("avila" if at_hand() else "digits")
     landscape = build_landscape(specification.landscape, specification.seed)
     assert isinstance(landscape, AbstractEmpirical)

@@ -24,7 +24,7 @@ def staircase(theta):
     ("coordinate", "walkers"),
     [
         (staircase, 4),
-        ("level", 20),
+        pytest.param("level", 20, marks=pytest.mark.slow),
         pytest.param("level", 4, marks=pytest.mark.slow),
         pytest.param(staircase, 20, marks=pytest.mark.slow),
     ],

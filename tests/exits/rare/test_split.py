@@ -75,7 +75,7 @@ def test_diffusion_in_ten_dimensions():
     [
         ("with_replacement", 0.35),
         pytest.param("without_replacement", 0.32, marks=pytest.mark.slow),
-        ("shuffled_epochs", 0.2),
+        pytest.param("shuffled_epochs", 0.2, marks=pytest.mark.slow),
     ],
 )
 def test_minibatches(sampling, radius):
@@ -89,6 +89,7 @@ def test_minibatches(sampling, radius):
     assert abs(found.log_mean - np.log(direct.mean)) < 3 * spread
 
 
+@pytest.mark.slow
 def test_coordinates_agree():
     """The coordinate decides the cost, never the answer."""
     hessian, covariance = [[2.0, 0.6], [0.6, 1.0]], [[1.0, -0.3], [-0.3, 0.5]]
@@ -209,7 +210,10 @@ def test_progress_and_threads():
     assert threading.active_count() == threads
 
 
-@pytest.mark.parametrize("sampling", ["with_replacement", "shuffled_epochs"])
+@pytest.mark.parametrize(
+    "sampling",
+    ["with_replacement", pytest.param("shuffled_epochs", marks=pytest.mark.slow)],
+)
 def test_reactive_paths(sampling):
     """Each step of a path is one that the dynamics can make, and only the last one is outside."""
     escape = regression(sampling, 0.3 if sampling == "with_replacement" else 0.2)
@@ -324,6 +328,7 @@ def test_results_are_labelled():
     assert "within 30 steps" in str(by_step)
 
 
+@pytest.mark.slow
 def test_a_start_from_which_many_leave_at_once():
     """Quick exits and late ones, each with its own share: a drift that is no gradient."""
 
