@@ -1,23 +1,16 @@
 """What theories take for granted, each with the number that decides whether it holds here."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
 
 from escapade.dynamics import MinibatchSGD
 from escapade.errors import EscapadeError
 from escapade.escape import Escape
 from escapade.landscape import Quadratic
-from escapade.minimum import Neighbourhood
-from escapade.minimum.lyapunov import horizon_covariance
-from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.theory.groups import SHELL
 from escapade.theory.prediction import Groups, assumption
-
-if TYPE_CHECKING:
-    from escapade.theory.setting import Setting
+from escapade.theory.setting import Setting
 
 LOGARITHMIC = "holds on the logarithmic scale only: no prefactor, no finite step size"
 
@@ -77,7 +70,7 @@ def continuous_time(escape: Escape, groups: Groups) -> list[str]:
     ]
 
 
-def constant_noise(setting: "Setting") -> list[str]:
+def constant_noise(setting: Setting) -> list[str]:
     """That the noise at the exit is that at the minimum; nothing where it is so by construction."""
     try:
         change = setting.noise_change
@@ -95,7 +88,7 @@ def constant_noise(setting: "Setting") -> list[str]:
 
 
 def common(
-    setting: "Setting", *, quadratic: bool, constant: bool = True, rare: bool = True
+    setting: Setting, *, quadratic: bool, constant: bool = True, rare: bool = True
 ) -> list[str]:
     """What every theory of a barrier that knows no steps takes for granted.
 
@@ -116,7 +109,7 @@ def common(
     return [*lines, *from_elsewhere(escape)]
 
 
-def isotropic_noise(setting: "Setting") -> str:
+def isotropic_noise(setting: Setting) -> str:
     """That ``C = sigma^2 I``; sigma^2 is the mean variance."""
     covariance, variance = setting.around.covariance, setting.mean_variance
     deviation = np.linalg.norm(covariance - variance * np.eye(len(covariance)))
@@ -128,7 +121,7 @@ def isotropic_noise(setting: "Setting") -> str:
     )
 
 
-def hessian_noise(setting: "Setting") -> str:
+def hessian_noise(setting: Setting) -> str:
     """That ``C = c H``; c is fitted."""
     alignment = setting.around.alignment
     return assumption(
@@ -136,31 +129,3 @@ def hessian_noise(setting: "Setting") -> str:
         f"noise like the Hessian: |C - c H| / |C| = {alignment.relative_residual:.2g} with "
         f"c = {alignment.c:.3g} (at most 0.1)",
     )
-
-
-def nonlinearity(
-    escape: Escape,
-    around: Neighbourhood,
-    form: LinearForm | QuadraticForm,
-    exit_point: Float[np.ndarray, " dim"],
-    steps: float,
-) -> float:
-    """Root mean square deviation of the force at the exit from linear, relative to it.
-
-    At the two opposite exit points, displaced by typical fluctuations (of the spread reached after
-    so many steps) in the other directions: the exit itself may be straight while flat directions
-    wander far enough to bend the valley.
-    """
-    normal = form.normal_at(exit_point[None])[0]
-    drift = around.drift_matrix
-    time = max(steps, 1.0) * escape.dynamics.learning_rate
-    spread = escape.noise_scale * horizon_covariance(drift, around.covariance, time)
-    variances, modes = np.linalg.eigh(spread)
-    normals = np.random.default_rng(0).standard_normal((8, len(normal)))
-    fluctuations = normals * np.sqrt(np.clip(variances, 0, None)) @ modes.T
-    fluctuations -= np.outer(fluctuations @ normal / (exit_point @ normal), exit_point)
-    linear = normal @ drift @ exit_point
-    points = np.concatenate([fluctuations + exit_point, fluctuations - exit_point])
-    forces = np.array([escape.landscape.gradient(escape.minimum + point) for point in points])
-    deviations = (forces - points @ drift.T) @ normal / linear
-    return float(np.sqrt(np.mean(deviations**2)))

@@ -30,8 +30,8 @@ from escapade.minimum import Neighbourhood
 from escapade.minimum.lyapunov import stationary_covariance_of_chain
 from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.steepness.local import minimum_over_boundary
-from escapade.theory.assumptions import nonlinearity
 from escapade.theory.groups import SHELL, measure_groups
+from escapade.theory.nonlinearity import nonlinearity
 from escapade.theory.prediction import Groups, Prediction, assumption
 from escapade.theory.quadratic_law import QuadraticLaw
 

@@ -23,9 +23,9 @@ from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.steepness.continuous.orbits import continuous_orbits
 from escapade.steepness.hamiltonian import GaussianHamiltonian, hamiltonian
 from escapade.steepness.local import minimum_over_boundary
-from escapade.theory.assumptions import nonlinearity
 from escapade.theory.groups import local_covariance, measure_groups
 from escapade.theory.instanton_law import MOST_DIMENSIONS, PAST, climb, is_linear, rests
+from escapade.theory.nonlinearity import nonlinearity
 from escapade.theory.prediction import Groups
 from escapade.theory.uniform import (
     MeanExitTime,
