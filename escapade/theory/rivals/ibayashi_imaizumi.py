@@ -32,11 +32,11 @@ from escapade.theory.assumptions import (
     common,
     continuous_time,
     hessian_noise,
-    nonlinearity,
     quadratic_to_the_exit,
     regime,
 )
 from escapade.theory.groups import measure_groups
+from escapade.theory.nonlinearity import nonlinearity
 from escapade.theory.prediction import assumption
 from escapade.theory.setting import Setting
 
