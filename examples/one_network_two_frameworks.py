@@ -1,8 +1,7 @@
 """One network, in PyTorch and in JAX: the same sharpness, the same noise, the same expected exit.
 
-What one learns: networks are inspected by the framework they are written in, nothing is converted,
-and the numbers do not depend on it. A small network is trained to a minimum on real images in
-PyTorch, its weights are copied into an Equinox module, and both are inspected.
+What one learns: a network is inspected by the framework it is written in, nothing is converted, and
+the numbers do not depend on it. The minimum, on real images, is found in PyTorch.
 
     python examples/one_network_two_frameworks.py
     python examples/one_network_two_frameworks.py --network conv --data fashion_mnist
@@ -12,6 +11,7 @@ Fashion-MNIST comes from the Debian package dataset-fashion-mnist; the digits ne
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 
 # Before torch: its waiting threads otherwise spin, and starve each other on a busy machine.
@@ -33,35 +33,23 @@ def in_pytorch(network, side):
     torch.manual_seed(0)
     if network == "mlp":
         return nn.Sequential(nn.Linear(side**2, 16), nn.Tanh(), nn.Linear(16, 10))
-    return nn.Sequential(
-        nn.Unflatten(1, (1, side, side)),
-        nn.Conv2d(1, 8, 3, stride=2, padding=1),
-        nn.Tanh(),
-        nn.Conv2d(8, 16, 3, stride=2, padding=1),
-        nn.Tanh(),
-        nn.Flatten(),
-        nn.Linear(16 * (-(-side // 4)) ** 2, 10),
-    )
+    layers = [nn.Conv2d(1, 8, 3, 2, 1), nn.Tanh(), nn.Conv2d(8, 16, 3, 2, 1), nn.Tanh()]
+    head = [nn.Flatten(), nn.Linear(side**2, 10)]
+    return nn.Sequential(nn.Unflatten(1, (1, side, side)), *layers, *head)
 
 
-def in_jax(network, side, weights):
-    key = jax.random.key(0)
+def in_jax(network, side, twin):
+    dense, convolution = (partial(f, key=jax.random.key(0)) for f in (eqx.nn.Linear, eqx.nn.Conv2d))
     if network == "mlp":
-        layers = [eqx.nn.Linear(side**2, 16, key=key), jnp.tanh, eqx.nn.Linear(16, 10, key=key)]
+        layers = [dense(side**2, 16), jnp.tanh, dense(16, 10)]
     else:
-        layers = [
-            lambda row: row.reshape(1, side, side),
-            eqx.nn.Conv2d(1, 8, 3, stride=2, padding=1, key=key),
-            jnp.tanh,
-            eqx.nn.Conv2d(8, 16, 3, stride=2, padding=1, key=key),
-            jnp.tanh,
-            jnp.ravel,
-            eqx.nn.Linear(16 * (-(-side // 4)) ** 2, 10, key=key),
-        ]
+        layers = [convolution(1, 8, 3, 2, 1), jnp.tanh, convolution(8, 16, 3, 2, 1), jnp.tanh]
+        layers = [lambda row: row.reshape(1, side, side), *layers, jnp.ravel, dense(side**2, 10)]
     modules = [x if isinstance(x, eqx.Module) else eqx.nn.Lambda(x) for x in layers]
     arrays, rest = eqx.partition(eqx.nn.Sequential(modules), eqx.is_array)
     leaves, structure = jax.tree.flatten(arrays)
-    copied = [w.reshape(leaf.shape) for w, leaf in zip(weights, leaves, strict=True)]
+    pairs = zip(twin.parameters(), leaves, strict=True)
+    copied = [value.detach().numpy().reshape(leaf.shape) for value, leaf in pairs]
     return eqx.combine(jax.tree.unflatten(structure, copied), rest)
 
 
@@ -73,9 +61,8 @@ def descend(landscape, iterations=1000):
         return around.loss, around.gradient
 
     options = {"maxiter": iterations, "maxcor": 30, "ftol": 0.0, "gtol": 1e-8}
-    start = landscape.initial
     return scipy.optimize.minimize(
-        loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options
+        loss_and_gradient, landscape.initial, jac=True, method="L-BFGS-B", options=options
     ).x
 
 
@@ -85,8 +72,8 @@ def figures(found):
         "loss": found.loss,
         "sharpness (largest eigenvalue of H)": found.sharpness,
         "trace of H": found.alignment.hessian_trace.value,
-        "noise: largest eigenvalue of C": found.noise.values[0],
-        "noise: tenth eigenvalue of C": found.noise.values[9],
+        "largest eigenvalue of the noise covariance C": found.noise.values[0],
+        "tenth eigenvalue of C": found.noise.values[9],
         "trace of C": found.noise_trace.value,
         **{f"steps until SGD leaves the {o.region}": o.steps for o in found.outlooks},
     }
@@ -97,45 +84,36 @@ def main(arguments=None):
     parser.add_argument("--network", default="mlp", choices=["mlp", "conv"])
     parser.add_argument("--data", default="digits", choices=["digits", "fashion_mnist"])
     parser.add_argument("--examples", type=int, default=1000)
-    parser.add_argument("--iterations", type=int, default=1000, help="of the descent")
     parser.add_argument("--out", type=Path, default=Path("results/examples"))
     options = parser.parse_args(arguments)
-
-    split = {} if options.data == "digits" else {"split": "test"}
-    data = esc.data.load(options.data, preprocessing="none", **split).subset(options.examples)
+    data = esc.data.load(options.data, preprocessing="none").subset(options.examples)
     images, side = data.inputs / data.inputs.max(), round(data.features**0.5)
-    model = in_pytorch(options.network, side)
-    weights = [value.detach().numpy() for value in model.parameters()]
-    pair = (images, data.labels)
-    landscapes = {
-        "PyTorch": esc.landscapes.network_landscape(model, pair, weight_decay=1e-2),
-        "JAX": esc.landscapes.network_landscape(
-            in_jax(options.network, side, weights), pair, weight_decay=1e-2
-        ),
-    }
-    theta = descend(landscapes["PyTorch"], options.iterations)
-    setting = {"learning_rate": 0.1, "batch_size": 32, "depth": 0.01}
-    found = {name: esc.inspect(one, theta, **setting) for name, one in landscapes.items()}
+    networks = {"PyTorch": in_pytorch(options.network, side)}
+    networks["JAX"] = in_jax(options.network, side, networks["PyTorch"])
+    found, theta = {}, None
+    for name, network in networks.items():
+        landscape = esc.landscapes.network_landscape(network, (images, data.labels), 1e-2)
+        theta = descend(landscape) if theta is None else theta
+        found[name] = esc.inspect(landscape, theta, learning_rate=0.1, batch_size=32, depth=0.01)
     print(found["PyTorch"])
 
     print(f"\n{'':55}{'PyTorch':>16}{'JAX':>16}   relative difference")
-    table = list(zip(*(figures(one).items() for one in found.values()), strict=True))
-    for (name, one), (_, other) in table:
+    ours, other = (figures(one) for one in found.values())
+    table = [(name, float(ours[name]), float(other[name])) for name in ours]
+    for name, one, other in table:
         print(f"{name:55}{one:16.9g}{other:16.9g}   {abs(one - other) / abs(one):.1e}")
+    print("(exits from a ball are averages over random points of its boundary, hence agree less)")
 
     panels, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-    for name, marker in (("PyTorch", "o"), ("JAX", "+")):
-        style = {"marker": marker, "linestyle": "", "markersize": 9, "fillstyle": "none"}
-        axes[0].semilogy(found[name].curvature.values, label=name, **style)
-        axes[1].semilogy(found[name].noise.values, label=name, **style)
-    axes[0].set(title="curvature", xlabel="direction", ylabel="eigenvalue of H")
-    axes[1].set(title="gradient noise", xlabel="direction", ylabel="eigenvalue of C")
+    for axis, part in zip(axes, ("curvature", "noise"), strict=True):
+        for name, marker in (("PyTorch", "o"), ("JAX", "+")):
+            axis.semilogy(getattr(found[name], part).values, marker, fillstyle="none", label=name)
+        axis.set(title=part, xlabel="direction", ylabel="eigenvalue")
     axes[0].legend()
     folder = options.out / f"{options.network}-{options.data}"
-    page = write_inspection(found["PyTorch"], folder)
+    print(f"page: {write_inspection(found['PyTorch'], folder)}")
     panels.savefig(folder / "two_frameworks.png", dpi=120)
-    print(f"\npage: {page}\nfigure: {folder / 'two_frameworks.png'}")
-    return [(name, float(one), float(other)) for (name, one), (_, other) in table]
+    return table
 
 
 if __name__ == "__main__":
