@@ -204,7 +204,7 @@ def log_cluster_rate(
         )
     total = float(weights.sum())
     # The rate h solves h exp(-h m) = the probability found, which is below 1 / (e m).
-    later = -float(scipy.special.lambertw(-min(expected, 1 / np.e)).real)
+    later = -float(scipy.special.lambertw(-min(expected, np.exp(-1.0))).real)
     return top + np.log(total) + later, float(np.linalg.norm(weights) / total)
 
 
