@@ -200,7 +200,7 @@ def test_the_numbers_are_those_measured(text, published, described, corrected):
     assert f"{power.value:.3f} ({power.low:.3f} to {power.high:.3f})" in page
     assert "contrast x has 1 cell" in page
     for opening in OPENINGS:
-        assert opening.choice in page
+        assert formula(opening.choice) in page
     slope = described.scans[0].slope
     assert f"{abs(slope.slope):.3f}" in page
 
@@ -265,6 +265,7 @@ def test_formulas(plain, shown):
         (1.2345678, (1.2345678 - 1e-9, 1.2345678 + 1e-9), ("1.2346", "exact to 1×10⁻⁹")),  # noqa: RUF001
         (0.5, (0.4, 0.6), ("0.500", "0.400 – 0.600")),  # noqa: RUF001
         (0.0, (0.0, 0.0), ("0", "exact to 0")),
+        (-3e-18, (-2e-14, 2e-14), ("0", "exact to 2×10⁻¹⁴")),  # noqa: RUF001
     ],
 )
 def test_how_well_a_number_is_known(value, interval, shown):

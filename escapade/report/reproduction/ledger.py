@@ -110,13 +110,14 @@ def quantity_row(quantity: Quantity) -> QuantityRow:
     low, high = quantity.interval
     unit = f" {quantity.unit}" if quantity.unit else ""
     half, size = (high - low) / 2, max(abs(low), abs(high))
+    value = 0.0 if abs(quantity.value) <= half < 1e-9 else quantity.value
     if half <= 5e-5 * size or half < 1e-9:
         digits, interval = 5, f"exact to {formats.number(max(half, 0.0), 1)}"
     else:
         digits, interval = 3, formats.interval(low, high)
     return QuantityRow(
         name=formula(quantity.name),
-        value=formats.number(quantity.value, digits) + unit,
+        value=formats.number(value, digits) + unit,
         interval=interval,
         positions=tuple(
             (formula(position), formats.number(value, 4))

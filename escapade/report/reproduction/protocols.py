@@ -214,6 +214,8 @@ def _described(result: DescribedResult) -> Column:
         f"Mean squared stationary distance over the squared radius: {formats.span(shells)}. Where "
         "it is near 1 or above, the region lies inside the typical shell of the noise, so that "
         f"runs leave without climbing. {base.reason[:1].upper()}{base.reason[1:]}.",
+        "Predictions are of exits over a barrier; where another mechanism is named, they are shown "
+        "for the size of the error that the name prevents.",
     )
     rows = []
     for name, scan in by_name.items():
@@ -232,7 +234,7 @@ def _described(result: DescribedResult) -> Column:
     openings = Table(
         "What the text leaves open",
         ("Question", "Choice here", "Why"),
-        tuple((one.question, one.choice, one.reason) for one in result.openings),
+        tuple((one.question, formula(one.choice), formula(one.reason)) for one in result.openings),
         texts=(0, 1, 2),
     )
     tables = (Table("Every point", header, tuple(rows), texts=(0, 5)), openings)
@@ -247,8 +249,9 @@ def _by(mechanism: str) -> str:
 
 def _corrected(result: CorrectedResult) -> Column:
     activated = [point for point in result.points if point.mechanism == "activated"]
-    judged = [fit for fit in result.fits if fit.power is not None]
-    agreeing = [fit for fit in judged if fit.power is not None and fit.power.agrees]
+    powers = [fit.power for fit in result.fits if fit.power is not None]
+    exactly = [power for power in powers if power.agrees]
+    within = [power for power in powers if power.allows(power.predicted)]
     variations = [point.variation for point in activated if np.isfinite(point.variation)]
     barriers = [point.barrier for point in activated]
     means = [point.mean for point in activated if np.isfinite(point.mean)]
@@ -270,8 +273,9 @@ def _corrected(result: CorrectedResult) -> Column:
         + " at fixed depth; "
         + _contrast_power(result, "radius, C = cH, lambda_max")
         + " at fixed radius",
-        "What it shows": f"{len(agreeing)} of {len(judged)} powers of the barrier are as "
-        "predicted, within a tenth and the 95 % interval of the measurement alone, at barriers "
+        "What it shows": f"{len(within)} of {len(powers)} powers of the barrier are as predicted, "
+        "within the 95 % interval and the error that the prediction states for itself "
+        f"({len(exactly)} within the interval alone), at barriers "
         f"{formats.span(barriers, formats.short)}",
     }
     others = result.not_activated
