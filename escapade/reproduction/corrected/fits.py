@@ -35,6 +35,9 @@ from escapade.study import CellResult
 CONFIDENCE = 0.95
 RESAMPLES = 4000
 
+RESOLUTION = 0.02
+"""Powers that differ by less are not told apart: prefactors are known to some per cent only."""
+
 TOLERANCE = 0.1
 """Relative deviation of a slope from the predicted one up to which it agrees."""
 
@@ -151,9 +154,13 @@ class Fit:
 
 
 def usable(result: CellResult) -> bool:
-    """Whether a cell has a mean with an error, and a prediction."""
-    sample = result.sample
-    return result.prediction is not None and (sample is None or sample.exits > 1)
+    """Whether a cell has a mean with an error to rely on, and a prediction.
+
+    A splitting whose runs scatter says so itself; its interval is too short to weigh it by.
+    """
+    sample, rare = result.sample, result.rare
+    measured = (sample is None or sample.exits > 1) and (rare is None or not rare.cautions)
+    return result.prediction is not None and measured
 
 
 def fit(contrast: Contrast, results: Sequence[CellResult], *, resamples: int = RESAMPLES) -> Fit:
@@ -210,7 +217,7 @@ def fit(contrast: Contrast, results: Sequence[CellResult], *, resamples: int = R
         power = fitter.power(np.log(variable), log_predictions, barriers)
         finite_step = power.predicted - contrast.power
         rivals = {
-            name: (value, power.allows(value + finite_step))
+            name: (value, _allowed(power, value + finite_step))
             for name, value in contrast.rivals.items()
         }
     return Fit(
@@ -231,6 +238,11 @@ def fit(contrast: Contrast, results: Sequence[CellResult], *, resamples: int = R
         power=power,
         rivals=rivals,
     )
+
+
+def _allowed(power: Estimate, value: float) -> bool:
+    """Whether a measured power allows a law's: laws nearer than RESOLUTION are one law."""
+    return power.allows(value) or abs(power.value - value) <= RESOLUTION
 
 
 class _Fitter:

@@ -44,6 +44,7 @@ class Point:
         mechanism: the diagnosis.
         reason: in one sentence.
         along_sharpest: share of the squared exit displacement along the sharpest direction.
+        cautions: what a splitting says of itself; no fit uses it then.
     """
 
     study: str
@@ -68,6 +69,7 @@ class Point:
     mechanism: str
     reason: str
     along_sharpest: float
+    cautions: tuple[str, ...] = ()
 
     @property
     def exponential(self) -> bool:
@@ -138,7 +140,8 @@ class CorrectedResult:
     def from_json(cls, content: dict[str, Any]) -> "CorrectedResult":
         """The result that `to_json` gave, also after a round trip through JSON."""
         points = tuple(
-            Point(**{**point, "cell": Cell(**point["cell"])}) for point in content["points"]
+            Point(**{**point, "cell": Cell(**point["cell"]), "cautions": tuple(point["cautions"])})
+            for point in content["points"]
         )
         fits = tuple(_fit_from_json(one) for one in content["fits"])
         missing = tuple(content["missing"])
@@ -200,6 +203,7 @@ def _point(study: str, result: CellResult) -> Point:
         mechanism=result.diagnosis.mechanism,
         reason=result.diagnosis.reason,
         along_sharpest=float(result.exit_shares[0]),
+        cautions=() if result.rare is None else result.rare.cautions,
     )
 
 
