@@ -62,7 +62,7 @@ def resnet(channels):
 
 def train(model, images, labels, steps, weight_decay):
     """Half of the steps with the statistics of each batch, half with those that were gathered."""
-    optimizer = torch.optim.SGD(model.parameters(), 0.05, 0.9, weight_decay=weight_decay)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9, weight_decay=weight_decay)
     for step in range(steps):
         model.train(step < steps // 2)
         batch = torch.randint(len(images), (64,))
@@ -90,7 +90,7 @@ def main(arguments=None):
     before, began = peak_memory(), time.process_time()
     found = esc.inspect(
         landscape,
-        learning_rate=0.05,
+        learning_rate=0.01,
         batch_size=64,
         time_budget=options.time_budget,
         progress=lambda stage: print(f"{time.process_time() - began:7.1f} s  {stage}", flush=True),

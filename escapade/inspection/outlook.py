@@ -7,6 +7,7 @@ from jaxtyping import Float
 from escapade.dynamics import MinibatchSGD
 from escapade.errors import (
     DegenerateNoise,
+    Diverged,
     EscapadeError,
     InvalidArgument,
     Unstable,
@@ -277,7 +278,7 @@ def _measured(surroundings: Surroundings, region: AbstractRegion, law: NetworkEx
             law.log_mean,
             two_sided=isinstance(region, Slab),
         )
-    except Unsupported as error:
+    except (Diverged, Unsupported) as error:
         return in_one_line(error)
 
 
@@ -347,7 +348,15 @@ def _of_the_bend(
 ) -> tuple[float, list[float], list[str]]:
     """Push of the mean by noise, what bending and changing noise may do, and two lines."""
     assert surroundings.fluctuations is not None
-    found = measure_bend(surroundings.landscape, surroundings.fluctuations, law)
+    try:
+        # At a saddle fluctuations grow without bound, and leave the range of numbers.
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = measure_bend(surroundings.landscape, surroundings.fluctuations, law)
+        finite = bool(np.isfinite(found).all())
+    except Diverged:
+        finite = False
+    if not finite:
+        return 0.0, [np.inf], [assumption(False, "the loss is finite where SGD is by the exit")]
     lines = [
         assumption(
             found.nonlinearity <= 0.1,

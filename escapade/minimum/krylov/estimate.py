@@ -34,8 +34,9 @@ def mean(samples: Float[np.ndarray, "probes ..."], products: int) -> Estimate:
     if count == 1:
         error = np.full(value.shape, np.nan)
     else:
-        # An infinite sample makes an infinite mean, of which no error is known.
-        with np.errstate(invalid="ignore"):
+        # An infinite sample makes an infinite mean, of which no error is known; that of samples
+        # near the largest number is infinite.
+        with np.errstate(invalid="ignore", over="ignore"):
             error = np.std(samples, axis=0, ddof=1) / np.sqrt(count)
     if value.ndim == 0:
         return Estimate(float(value), float(error), count, products, True)

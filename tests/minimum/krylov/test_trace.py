@@ -10,7 +10,7 @@ from escapade.minimum.krylov import (
     orthonormal_basis,
     trace,
 )
-from escapade.minimum.krylov.estimate import jackknife
+from escapade.minimum.krylov.estimate import jackknife, mean
 from escapade.minimum.neighbourhood import Neighbourhood
 
 
@@ -177,3 +177,9 @@ def test_bad_input():
         trace(lambda v: v, 5, max_probes=1)
     with pytest.raises(InvalidArgument, match="tolerance"):
         trace(lambda v: v, 5, tolerance=-1.0)
+
+
+def test_samples_near_the_largest_number_have_an_infinite_error():
+    found = mean(np.array([1e300, 2e300]), 2)
+    assert found.value == pytest.approx(1.5e300)
+    assert found.standard_error == np.inf
