@@ -136,6 +136,17 @@ class RareExit(eqx.Module):
         return int(np.count_nonzero(self.rates == 0))
 
     @property
+    def largest_share(self) -> float:
+        """Share of the exit rate that the luckiest run holds."""
+        return float(self.rates.max() / self.rates.sum())
+
+    @property
+    def scattered(self) -> bool:
+        """Whether the runs scatter so widely that the interval is too short to be relied on."""
+        skewed = self.largest_share > max(LARGEST_SHARE, 3 / len(self.rates))
+        return skewed or self.relative_error > LARGEST_ERROR
+
+    @property
     def cautions(self) -> tuple[str, ...]:
         """What keeps the estimate from being what it seems; empty where nothing does."""
         found = []
@@ -147,7 +158,7 @@ class RareExit(eqx.Module):
                 "walkers, give a better coordinate or, where the noise is Gaussian, use "
                 "importance_sample"
             )
-        largest = float(self.rates.max() / self.rates.sum())
+        largest = self.largest_share
         if largest > max(LARGEST_SHARE, 3 / len(self.rates)):
             found.append(
                 f"one of {len(self.rates)} runs holds {100 * largest:.0f} % of the exit rate: the "

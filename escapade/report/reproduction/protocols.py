@@ -292,7 +292,7 @@ def _corrected(result: CorrectedResult) -> Column:
             f"Where the exponential law fails ({listed}), the reason is part of the result. "
             f"{first.cell}: {first.reason}."
         )
-    doubtful = [point for point in result.points if point.cautions]
+    doubtful = [point for point in result.points if point.scattered]
     if doubtful:
         listed = formats.listing([f"{point.cell} (b = {point.barrier:.3g})" for point in doubtful])
         paragraphs.append(f"Left out of every fit, since its runs of splitting scatter: {listed}.")

@@ -159,7 +159,7 @@ def usable(result: CellResult) -> bool:
     A splitting whose runs scatter says so itself; its interval is too short to weigh it by.
     """
     sample, rare = result.sample, result.rare
-    measured = (sample is None or sample.exits > 1) and (rare is None or not rare.cautions)
+    measured = (sample is None or sample.exits > 1) and (rare is None or not rare.scattered)
     return result.prediction is not None and measured
 
 

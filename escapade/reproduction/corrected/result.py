@@ -44,7 +44,8 @@ class Point:
         mechanism: the diagnosis.
         reason: in one sentence.
         along_sharpest: share of the squared exit displacement along the sharpest direction.
-        cautions: what a splitting says of itself; no fit uses it then.
+        cautions: what a splitting says of itself.
+        scattered: whether its runs scatter too widely for a fit to use it.
     """
 
     study: str
@@ -70,6 +71,7 @@ class Point:
     reason: str
     along_sharpest: float
     cautions: tuple[str, ...] = ()
+    scattered: bool = False
 
     @property
     def exponential(self) -> bool:
@@ -204,6 +206,7 @@ def _point(study: str, result: CellResult) -> Point:
         reason=result.diagnosis.reason,
         along_sharpest=float(result.exit_shares[0]),
         cautions=() if result.rare is None else result.rare.cautions,
+        scattered=result.rare is not None and result.rare.scattered,
     )
 
 

@@ -20,7 +20,7 @@ _OTHER = ("X", style.MUTED, "other")
 def corrected_agreement(result: CorrectedResult) -> Figure:
     """Measured over predicted mean exit time, by barrier: ours, and the plain exponential law."""
     shown = [point for point in result.points if np.isfinite(point.log_predicted)]
-    shown = [point for point in shown if np.isfinite(point.high) and not point.cautions]
+    shown = [point for point in shown if np.isfinite(point.high) and not point.scattered]
     figure = style.new_figure(6.4)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1))
     barriers = style.log_limits([point.barrier for point in shown], margin=1.2)
