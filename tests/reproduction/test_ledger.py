@@ -1,5 +1,6 @@
 """The ledger as a whole: claims several at a time, what fails is reported, nothing is lost."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -66,6 +67,8 @@ def test_what_fails_is_reported_and_tried_again(measured, tmp_path):
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), TypeError("a mistake of ours")], ids=repr)
 def test_what_is_no_failure_of_a_claim_ends_the_work(measured, tmp_path, error):
     measured[2] = lambda: fail(error)
+    # The thread would otherwise be done with all of them before the failure is heard of.
+    measured[3] = lambda: time.sleep(2) or EVIDENCE
     told = Witness()
     with pytest.raises(type(error)):
         run_claims(tmp_path, workers=1, progress=told)

@@ -153,10 +153,10 @@ def test_ctrl_c_stops_what_runs_and_keeps_what_is_finished(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         Store(tmp_path).complete(CELLS, patient, workers=2, progress=told)
     assert time.monotonic() - began < 10
-    for thread in threading.enumerate():
-        if thread.name.startswith("escapade"):
-            thread.join(10)
-            assert not thread.is_alive()
+    # A thread that was interrupted while it began cannot be joined, so each is only looked at.
+    while any(one.name.startswith("escapade") and one.is_alive() for one in threading.enumerate()):
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
     assert stopped
     assert told.failed == []
     again = Witness()
