@@ -6,7 +6,7 @@ budget leaves out. The network is trained for a few seconds on the digits of sci
 honest answer may be that this is no minimum yet.
 
     python examples/resnet.py                                  # 1.1 million parameters
-    python examples/resnet.py --channels 64 --examples 256     # 11 million
+    python examples/resnet.py --channels 64 --examples 64      # 11 million
     python examples/resnet.py --time-budget 60
 
 The four stages have `channels`, twice, four and eight times as many channels, as in ResNet-18.
