@@ -8,7 +8,15 @@ import typer
 from rich.table import Table
 
 from escapade.cli.claims import show_ledger
-from escapade.cli.terminal import app, command_line, console, errors, one_thread_per_computation
+from escapade.cli.terminal import (
+    Scheduler,
+    Workers,
+    app,
+    command_line,
+    console,
+    errors,
+    one_thread_per_computation,
+)
 
 if TYPE_CHECKING:
     from escapade.reproduction import Reproduction
@@ -34,13 +42,8 @@ def reproduce(
         Path | None,
         typer.Option(help="Results folder; results/PAPER (or results/PAPER-quick) unless given."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads; all processors unless given.")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(help="Address of a Dask scheduler, or 'local' for a Dask cluster here."),
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Run a paper's experiments again, and measure its claims: ends with a ledger and a page.
 

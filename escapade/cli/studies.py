@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from escapade.cli.terminal import app, console, errors, one_thread_per_computation
+from escapade.cli.terminal import (
+    Scheduler,
+    Workers,
+    app,
+    console,
+    errors,
+    one_thread_per_computation,
+)
 from escapade.errors import EscapadeError
 
 if TYPE_CHECKING:
@@ -26,13 +33,8 @@ def study(
         Path | None,
         typer.Option(help="Results folder; results/NAME (or results/NAME-quick) unless given."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads; all processors unless given.")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(help="Address of a Dask scheduler, or 'local' for a Dask cluster here."),
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     r"""Measure exits from one minimum over a grid, compare with theory, write the report.
 

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -23,6 +24,12 @@ app = typer.Typer(
 # Tables keep their shape when the output is not a terminal, whose width is then unknown.
 console = Console(width=None if sys.stdout.isatty() else 140)
 errors = Console(stderr=True)
+
+Workers = Annotated[int | None, typer.Option(min=1, help="Threads; all processors unless given.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Address of a Dask scheduler, or 'local' for a Dask cluster here."),
+]
 
 
 def command_line() -> str:

@@ -143,8 +143,11 @@ class RareExit(eqx.Module):
     @property
     def scattered(self) -> bool:
         """Whether the runs scatter so widely that the interval is too short to be relied on."""
-        skewed = self.largest_share > max(LARGEST_SHARE, 3 / len(self.rates))
-        return skewed or self.relative_error > LARGEST_ERROR
+        return self._skewed or self.relative_error > LARGEST_ERROR
+
+    @property
+    def _skewed(self) -> bool:
+        return self.largest_share > max(LARGEST_SHARE, 3 / len(self.rates))
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -158,11 +161,10 @@ class RareExit(eqx.Module):
                 "walkers, give a better coordinate or, where the noise is Gaussian, use "
                 "importance_sample"
             )
-        largest = self.largest_share
-        if largest > max(LARGEST_SHARE, 3 / len(self.rates)):
+        if self._skewed:
             found.append(
-                f"one of {len(self.rates)} runs holds {100 * largest:.0f} % of the exit rate: the "
-                "runs are skewed, and the interval is too short; raise walkers"
+                f"one of {len(self.rates)} runs holds {100 * self.largest_share:.0f} % of the exit "
+                "rate: the runs are skewed, and the interval is too short; raise walkers"
             )
         if self.weight_shape is not None and self.weight_shape > HEAVY:
             found.append(
