@@ -113,8 +113,13 @@ def inspect(
     point = _point(landscape, theta)
     budget.say("loss and gradient")
     expansion = _expand(landscape, point, precision, memory)
+    depth = expansion.loss if depth is None else positive_number(depth, "depth")
+    if regions is None and not depth > 0:
+        raise InvalidArgument(f"the loss here is {depth:.3g}; give depth, the rise that counts")
     try:
         found = _Measurements(landscape, expansion, dynamics, budget, seed, count)
+        chosen = found.regions(regions, depth)
+        surroundings = found.surroundings(chosen)
     except NotConverged as error:
         if time_budget is None:
             raise
@@ -122,11 +127,6 @@ def inspect(
             f"time_budget is {time_budget:g} seconds, too few for the first measurements "
             f"({budget.spent:.3g} seconds so far); give more time, or fewer examples"
         ) from error
-    depth = expansion.loss if depth is None else positive_number(depth, "depth")
-    if regions is None and not depth > 0:
-        raise InvalidArgument(f"the loss here is {depth:.3g}; give depth, the rise that counts")
-    chosen = found.regions(regions, depth)
-    surroundings = found.surroundings(chosen)
     outlooks = tuple(
         outlook(surroundings, region, dynamics)
         for region in chosen
@@ -184,7 +184,7 @@ class _Measurements:
         self.factor = dynamics.finite_population_factor(landscape)
         budget.say("sharpest directions")
         self.extremes = self._extremes(count)
-        self.noise = self._noise(count) if budget.allows("noisiest directions") else None
+        self.noise = self._noise(count)
         self.alignment = self._alignment()
         self.noise_trace = self.alignment.noise_trace
         self.stationarity = self._stationarity()
@@ -199,22 +199,28 @@ class _Measurements:
             1,
             tolerance=1e-3 if self.precision == "float32" else 1e-6,
             seed=self.seed,
-            deadline=self.budget.until(0.35),
+            deadline=self.budget.until(0.35, least=count + 1),
             precision=self.precision,
         )
 
-    def _noise(self, count: int) -> Eigenpairs:
+    def _noise(self, count: int) -> Eigenpairs | None:
+        if not self.budget.allows("noisiest directions"):
+            return None
         if self.whole:
             return dense_extremes(self.expansion.noise_product, self.dim, count, 0).largest
-        return largest_eigenpairs(
-            self.expansion.noise_product,
-            self.dim,
-            count,
-            tolerance=1e-3,
-            seed=self.seed + 1,
-            deadline=self.budget.until(0.5),
-            precision=self.precision,
-        )
+        try:
+            return largest_eigenpairs(
+                self.expansion.noise_product,
+                self.dim,
+                count,
+                tolerance=1e-3,
+                seed=self.seed + 1,
+                deadline=self.budget.until(0.5),
+                precision=self.precision,
+            )
+        except NotConverged:
+            self.budget.leave_out("noisiest directions")
+            return None
 
     def _span(self) -> Float[np.ndarray, "dim directions"]:
         if self.whole:
@@ -225,14 +231,15 @@ class _Measurements:
 
     def _alignment(self) -> AlignmentEstimate:
         self.budget.say("traces and alignment")
+        span = self._span()
         return estimate_alignment(
             self.expansion.hessian_product,
             self.expansion.noise_product,
             self.dim,
-            basis=self._span(),
+            basis=span,
             seed=self.seed + 2,
             max_probes=40,
-            deadline=self.budget.until(0.6),
+            deadline=self.budget.until(0.6, least=span.shape[1] + 2),
             precision=self.precision,
         )
 
@@ -243,7 +250,7 @@ class _Measurements:
             self.expansion.gradient,
             tolerance=1e-3,
             max_products=60,
-            deadline=self.budget.until(0.65),
+            deadline=self.budget.until(0.65, least=2),
             precision=self.precision,
         )
         noise = float(self.noise_trace.value) * self.factor
@@ -275,7 +282,7 @@ class _Measurements:
                 precision=self.precision,
             )
         except NotConverged:
-            self.budget.skipped.append("spectral density")
+            self.budget.leave_out("spectral density")
             return None
 
     def noise_scale(self) -> NoiseScale:
@@ -305,13 +312,14 @@ class _Measurements:
             columns = np.stack(normals, axis=1).astype(span.dtype)
             span = orthonormal_basis(span, columns)
         self.budget.say("noise by curvature")
+        depth = 24
         self.model: LocalModel = local_model(
             self.expansion,
             span,
             probes=4,
-            depth=24,
+            depth=depth,
             seed=self.seed + 4,
-            deadline=self.budget.until(0.85),
+            deadline=self.budget.until(0.85, least=depth),
         )
         rate, batch = self.dynamics.learning_rate, self.dynamics.batch_size
         top = slice(0, self.extremes.largest.values.size)

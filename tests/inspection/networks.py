@@ -27,6 +27,15 @@ def digits():
 
 
 @functools.cache
+def digits_perceptron():
+    """A perceptron of 740 parameters, too many to be measured whole, at a minimum on 100 digits."""
+    data = esc.data.digits().subset(100)
+    network = esc.landscapes.MLP((64, 10, 10), key=1)
+    landscape = esc.landscapes.network_landscape(network, data, weight_decay=1e-2)
+    return landscape.at_minimum(esc.train(landscape, steps=500).theta)
+
+
+@functools.cache
 def untrained():
     """The network on breast cancer as it is drawn."""
     data = esc.data.breast_cancer()
@@ -62,4 +71,12 @@ def descended(landscape, steps, learning_rate):
     return theta
 
 
-__all__ = ["breast_cancer", "descended", "digits", "offset_of", "spectrum", "untrained"]
+__all__ = [
+    "breast_cancer",
+    "descended",
+    "digits",
+    "digits_perceptron",
+    "offset_of",
+    "spectrum",
+    "untrained",
+]
