@@ -6,6 +6,7 @@ from jaxtyping import Float
 from escapade.landscape import AbstractExpansion
 from escapade.minimum.krylov.function import MatrixFunctions, matrix_functions
 from escapade.minimum.local_model import LocalModel, noise_sample
+from escapade.minimum.lyapunov import symmetric_root
 from escapade.theory.network_law import spread_after
 
 LONG = 10**9
@@ -38,12 +39,12 @@ class Fluctuations:
         self.depth = depth
         self._generator = np.random.default_rng(seed)
         self._spaces: list[MatrixFunctions] = []
-        self._normals = np.empty((0, model.basis.shape[1]))
+        self._normals = np.empty((0, expansion.dim))
 
     def draw(self, steps: float, count: int) -> Float[np.ndarray, "count dim"]:
         """Displacements after some steps; at other times the same draws, grown or shrunk."""
         if self.whole:
-            return self._normal(count) @ self._root(steps).T @ self.model.basis.T
+            return self._normal(count) @ self._root(steps)
         size = np.sqrt(self.noise_scale)
         return np.array(
             [
@@ -78,15 +79,14 @@ class Fluctuations:
         met = self.model.curvatures_met
         return met[met > 0]
 
-    def _root(self, steps: float) -> Float[np.ndarray, "basis basis"]:
-        """Of the covariance after some steps, in the basis."""
+    def _root(self, steps: float) -> Float[np.ndarray, "dim dim"]:
+        """Of the covariance after some steps."""
         factor = 1 - self.learning_rate * self.model.curvatures
         grown = _sum_of_powers(np.outer(factor, factor), steps)
         covariance = self.noise_scale * self.learning_rate * self.model.covariance * grown
-        values, vectors = np.linalg.eigh(covariance)
-        return vectors * np.sqrt(np.clip(values, 0, None))
+        return self.model.basis @ symmetric_root(covariance) @ self.model.basis.T
 
-    def _normal(self, count: int) -> Float[np.ndarray, "count basis"]:
+    def _normal(self, count: int) -> Float[np.ndarray, "count dim"]:
         missing = count - len(self._normals)
         if missing > 0:
             more = self._generator.standard_normal((missing, self._normals.shape[1]))

@@ -104,8 +104,10 @@ def local_model(
     rotation = rotation[:, ::-1].astype(span.dtype)
     basis, products = span @ rotation, products @ rotation
     curvatures = curvatures[::-1].copy()
-    # The sign of an eigenvector means nothing; one and the same is shown each time.
-    signs = np.sign([column[np.abs(column).argmax()] for column in basis.T]).astype(span.dtype)
+    # The sign of an eigenvector means nothing; one and the same is shown each time. A random vector
+    # decides, since symmetries of networks make the largest components come in pairs.
+    generic = np.random.default_rng(0).standard_normal(expansion.dim).astype(span.dtype)
+    signs = np.where(generic @ basis < 0, -1, 1).astype(span.dtype)
     basis *= signs
     products *= signs
     residuals = np.array(

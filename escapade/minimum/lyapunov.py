@@ -19,6 +19,16 @@ Matrix = Float[np.ndarray, "dim dim"]
 TOLERANCE = 1e-8
 
 
+def symmetric_root(covariance: Matrix) -> Matrix:
+    """The symmetric R with ``R R = S``; eigenvalues that rounding leaves negative count as zero.
+
+    Draws ``R z`` are functions of S and z alone. Those of another factor also depend on the signs
+    of eigenvectors and on their choice where eigenvalues coincide: accidents of the eigensolver.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+
+
 def stationary_covariance(drift_matrix: Matrix, covariance: Matrix) -> Matrix:
     """S of continuous SGD: ``A S + S A^T = C`` (units of eps^2).
 

@@ -51,6 +51,7 @@ class Boundary(NamedTuple):
 
 def sample_boundary(
     weights: Float[np.ndarray, " dim"],
+    frame: Float[np.ndarray, "parameters dim"],
     process: RadialLevel,
     level2: float,
     samples: int | None,
@@ -61,6 +62,10 @@ def sample_boundary(
     The conditional law of the direction is a Bingham distribution and the tilted Gaussian its
     angular central Gaussian envelope (Kent, Ganeiou and Mardia, 2018). In two dimensions the
     directions are equidistant angles of the tilted Gaussian, which resolve any peak.
+
+    The orthonormal columns of `frame` are the modes in the coordinates of the problem. Random
+    vectors are drawn in the latter: the signs of the modes, and their choice where weights
+    coincide, are an accident of the eigensolver, on which nothing may depend.
     """
     modes, dim = len(process.weights), len(weights)
     tilt = process.law.saddle(level2)
@@ -73,12 +78,13 @@ def sample_boundary(
         if count < 64 or count & (count - 1):
             raise InvalidArgument(f"samples is {count}; give a power of two of at least 64")
         part = count // _REPLICATES
-        normals = np.concatenate(
+        cube = np.concatenate(
             [
-                scipy.stats.norm.ppf(scipy.stats.qmc.Sobol(dim, rng=generator).random(part))
+                scipy.stats.qmc.Sobol(len(frame), rng=generator).random(part)
                 for generator in np.random.default_rng(seed).spawn(_REPLICATES)
             ]
         )
+        normals = scipy.stats.norm.ppf(cube) @ frame
         replicate = np.repeat(np.arange(_REPLICATES), part)
     tilted = normals[:, :modes] * np.sqrt(process.weights / (1 - 2 * tilt * process.weights))
     direction = tilted / np.linalg.norm(tilted, axis=1, keepdims=True)

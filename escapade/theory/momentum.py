@@ -27,7 +27,7 @@ from escapade.errors import DegenerateNoise, Unstable, Unsupported
 from escapade.escape import Escape
 from escapade.landscape import Quadratic
 from escapade.minimum import Neighbourhood
-from escapade.minimum.lyapunov import stationary_covariance_of_chain
+from escapade.minimum.lyapunov import stationary_covariance_of_chain, symmetric_root
 from escapade.region.forms import LinearForm, QuadraticForm
 from escapade.steepness.local import minimum_over_boundary
 from escapade.theory.groups import SHELL, measure_groups
@@ -188,7 +188,7 @@ def log_cluster_rate(
     state = np.concatenate([positions, memories])
     top = float(log_weights.max())
     weights = np.exp(log_weights - top) / count
-    pushed = kick @ _factor(noise)
+    pushed = kick @ symmetric_root(noise)
     length = MEMORIES * float(_relaxation_steps(step).max())
     for followed in range(1, LONGEST + 1):
         state = step @ state + pushed @ random.standard_normal((pushed.shape[1], state.shape[1]))
@@ -252,16 +252,11 @@ def _relaxation_steps(step: Matrix) -> Float[np.ndarray, " states"]:
     return -1 / np.log(np.maximum(np.abs(np.linalg.eigvals(step)), 1e-12))
 
 
-def _factor(covariance: Matrix) -> Matrix:
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.clip(values, 0, None))
-
-
 def _conditional(stationary: Matrix, dim: int) -> tuple[Matrix, Matrix]:
     """What the position tells of the rest of the state, and a factor of what it leaves open."""
     position, mixed = stationary[:dim, :dim], stationary[dim:, :dim]
     given = mixed @ np.linalg.pinv(position, rcond=1e-12, hermitian=True)
-    return given, _factor(stationary[dim:, dim:] - given @ mixed.T)
+    return given, symmetric_root(stationary[dim:, dim:] - given @ mixed.T)
 
 
 def _inside(positions: Draws, form: LinearForm | QuadraticForm) -> Bool[np.ndarray, " draws"]:
@@ -293,7 +288,7 @@ def _beyond_planes(
         raise DegenerateNoise(_UNREACHED)
     log_tail = scipy.special.log_ndtr(-form.offset / deviation)
     along = -deviation * scipy.special.ndtri_exp(np.log(random.random(count)) + log_tail)
-    draws = _factor(covariance) @ random.standard_normal((len(covariance), count))
+    draws = symmetric_root(covariance) @ random.standard_normal((len(covariance), count))
     draws += np.outer(spread / deviation**2, along - form.normal @ draws)
     return draws, np.full(count, log_tail + np.log(2.0 if form.two_sided else 1.0))
 
@@ -306,7 +301,7 @@ def _beyond_ellipsoid(
     Directions come from the normal law tilted onto the boundary, an angular central Gaussian law
     that covers the one wanted (Kent, Ganeiou and Mardia, 2018).
     """
-    root = _factor(covariance)
+    root = symmetric_root(covariance)
     shares, axes = np.linalg.eigh(root.T @ form.matrix @ root)
     if not shares[-1] > 0:
         raise DegenerateNoise(_UNREACHED)
@@ -314,7 +309,7 @@ def _beyond_ellipsoid(
     dim, square = len(shares), form.radius**2
     tilt = QuadraticLaw(shares[shares > 1e-12 * shares[-1]]).saddle(square)
     spread = 1 / (1 - 2 * tilt * shares)
-    directions = np.sqrt(spread)[:, None] * random.standard_normal((dim, count))
+    directions = np.sqrt(spread)[:, None] * (axes.T @ random.standard_normal((dim, count)))
     directions /= np.linalg.norm(directions, axis=0)
     least = square / np.maximum(shares @ directions**2, 1e-300)
     # Along a direction the squared length is chi-square beyond its least value; proposed from the

@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from escapade.escape import Escape
 from escapade.minimum import Neighbourhood
-from escapade.minimum.lyapunov import horizon_covariance
+from escapade.minimum.lyapunov import horizon_covariance, symmetric_root
 from escapade.region.forms import LinearForm, QuadraticForm
 
 
@@ -26,9 +26,8 @@ def nonlinearity(
     drift = around.drift_matrix
     time = max(steps, 1.0) * escape.dynamics.learning_rate
     spread = escape.noise_scale * horizon_covariance(drift, around.covariance, time)
-    variances, modes = np.linalg.eigh(spread)
     normals = np.random.default_rng(0).standard_normal((8, len(normal)))
-    fluctuations = normals * np.sqrt(np.clip(variances, 0, None)) @ modes.T
+    fluctuations = normals @ symmetric_root(spread)
     fluctuations -= np.outer(fluctuations @ normal / (exit_point @ normal), exit_point)
     linear = normal @ drift @ exit_point
     points = np.concatenate([fluctuations + exit_point, fluctuations - exit_point])

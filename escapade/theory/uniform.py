@@ -183,8 +183,9 @@ def _mean_exit_time(
         weights, rotation = np.linalg.eigh(root.T @ form.matrix @ root)
         weights, rotation = weights[::-1], rotation[:, ::-1]
         whitened = (inverse @ rotation).T @ drift @ (root @ rotation)
+        frame = basis[:, kept] @ rotation
         level2 = form.radius**2 / eps2
-        estimate = _quadratic(weights, whitened, level2, learning_rate, samples, seed)
+        estimate = _quadratic(weights, whitened, frame, level2, learning_rate, samples, seed)
     unit = np.log(learning_rate) if learning_rate else 0.0
     return MeanExitTime(
         log_mean=float(estimate.log_mean - unit),
@@ -229,12 +230,16 @@ def _linear(
 def _quadratic(
     weights: Float[np.ndarray, " dim"],
     drift: Matrix,
+    frame: Float[np.ndarray, "parameters dim"],
     level2: float,
     learning_rate: float,
     samples: int | None,
     seed: int,
 ) -> _Estimate:
-    """Exit of ``sum_i weights_i z_i^2`` beyond `level2` in whitened coordinates."""
+    """Exit of ``sum_i weights_i z_i^2`` beyond `level2` in whitened coordinates.
+
+    `frame` holds these coordinates' axes as orthonormal columns: see `sample_boundary`.
+    """
     modes = int(np.sum(weights > len(weights) * np.finfo(np.float64).eps * max(weights[0], 0.0)))
     noise = np.maximum(np.diag(drift)[:modes], 0.0)
     if not np.any(noise > 0):
@@ -245,7 +250,7 @@ def _quadratic(
     weights = np.where(np.arange(len(weights)) < modes, weights, 0.0)
     level = np.sqrt(level2)
     process = RadialLevel(weights[:modes], noise, np.ones(modes))
-    boundary = sample_boundary(weights, process, level2, samples, seed)
+    boundary = sample_boundary(weights, frame, process, level2, samples, seed)
     flux = boundary_flux(boundary, weights, drift, level)
     diffusivity = boundary.mean(flux.diffusivity)
     steps = np.sqrt(2 * learning_rate * flux.diffusivity)

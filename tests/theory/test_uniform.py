@@ -386,6 +386,24 @@ def test_coordinates_do_not_matter_where_all_directions_are_as_easy():
     assert other.relative_error == pytest.approx(plain.relative_error, rel=1e-2)
 
 
+@pytest.mark.parametrize("aligned", [True, False], ids=["every direction as easy", "mixed"])
+def test_rounding_of_the_matrices_is_not_amplified(aligned):
+    """Signs and choice of eigenvectors follow rounding; sampled directions must not."""
+    rng = np.random.default_rng(5)
+    square = rng.normal(size=(8, 8))
+    A = np.diag(np.geomspace(1, 0.02, 8))
+    C = A if aligned else 0.5 * A + 0.1 * square @ square.T / 8
+    plain = uniform_mean_exit_time(A, C, ball(8, 1.0), 0.3, 6.0)
+    assert plain.sampling_error > 1e-4  # the directions do matter
+    for _ in range(5):
+        noise = rng.normal(size=(8, 8))
+        rounded = uniform_mean_exit_time(
+            A, C * (1 + 1e-13 * (noise + noise.T)), ball(8, 1.0), 0.3, 6.0
+        )
+        assert rounded.log_mean == pytest.approx(plain.log_mean, rel=1e-7)
+        assert rounded.relative_error == pytest.approx(plain.relative_error, rel=1e-7)
+
+
 @pytest.mark.parametrize("form", [ball(2, 1.0), LinearForm([0.6, 0.8], 1.0, two_sided=True)])
 def test_small_steps_tend_to_continuous_time(form):
     """At fixed eps^2 the delay of discrete observation vanishes like the square root of eta."""
