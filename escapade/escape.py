@@ -97,6 +97,16 @@ class Escape(eqx.Module):
         )
 
 
+def require_escape(value: object) -> None:
+    """Check the argument `escape` of a verb.
+
+    Raises:
+        InvalidArgument: when it is none.
+    """
+    if not isinstance(value, Escape):
+        raise InvalidArgument(f"escape is {value!r}; give an escapade.Escape")
+
+
 def _require(value: object, kind: type, argument: str, example: str) -> None:
     if not isinstance(value, kind):
         raise InvalidArgument(f"{argument} is {value!r}; give one of Escapade's, such as {example}")

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import escapade as esc
 from escapade import noise
 from escapade.dynamics import ContinuousSGD, GaussianSGD, MinibatchSGD
 from escapade.errors import (
@@ -263,6 +264,29 @@ BAD = {
         "batch_size",
     ),
 }
+
+
+VERBS = {
+    "predict": esc.predict,
+    "compare": esc.compare,
+    "diagnose": esc.diagnose,
+    "simulate": lambda escape: esc.simulate(escape, 1, 1),
+    "split": esc.split,
+    "solve": esc.solve,
+    "minimum_steepness": esc.minimum_steepness,
+    "steepness": lambda escape: esc.steepness(escape, np.zeros((2, 2))),
+    "trace_steepness": lambda escape: esc.trace_steepness(escape, np.zeros((2, 2))),
+    "quasipotential": lambda escape: esc.quasipotential(escape, [-1, -1], [1, 1]),
+    "relaxation": esc.relaxation,
+    "hazard_ratio": lambda escape: esc.hazard_ratio(escape, [1]),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_say_what_they_want_instead_of_an_escape(verb):
+    for given in (3, None, PLANE):
+        with pytest.raises(InvalidArgument, match=r"escape is .*; give an escapade\.Escape"):
+            VERBS[verb](given)
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -13,7 +13,7 @@ from escapade.dynamics import (
 )
 from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import InvalidArgument, NotInRegion, Unsupported
-from escapade.escape import Escape
+from escapade.escape import Escape, require_escape
 from escapade.exact.chain.batches import solve_batches
 from escapade.exact.chain.interval import require_one_part, solve_interval
 from escapade.exact.chain.law import AbstractChainLaw
@@ -70,8 +70,7 @@ def solve(
         NoBoundary: when no side of the region ends.
         DegenerateNoise: when the noise vanishes inside the region.
     """
-    if not isinstance(escape, Escape):
-        raise InvalidArgument(f"escape is {escape!r}; give an escapade.Escape")
+    require_escape(escape)
     weight = interpretation_weight(interpretation)
     point = escape.start if start is None else _point(escape, start)
     dynamics, dim = escape.dynamics, escape.landscape.dim

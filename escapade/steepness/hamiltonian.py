@@ -27,7 +27,7 @@ from escapade.dynamics import MinibatchSGD
 from escapade.dynamics.gaussian import AbstractGaussianDynamics
 from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import Unsupported
-from escapade.escape import Escape
+from escapade.escape import Escape, require_escape
 from escapade.landscape import AbstractEmpirical, AbstractLandscape
 from escapade.noise import AbstractNoise
 
@@ -137,9 +137,11 @@ def hamiltonian(escape: Escape, continuous_limit: bool = False) -> AbstractHamil
             chain; the noise keeps its law.
 
     Raises:
+        InvalidArgument: when the escape is none.
         Unsupported: for shuffled epochs, whose steps are not independent, and for steps with a
             memory (momentum, Adam).
     """
+    require_escape(escape)
     dynamics = escape.dynamics
     require_no_memory(dynamics, "steepness")
     continuous = continuous_limit or dynamics.continuous

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from escapade.errors import EscapadeError, InvalidArgument, in_one_line
-from escapade.escape import Escape
+from escapade.escape import Escape, require_escape
 from escapade.exact import ExactExit
 from escapade.exits import ExitSample, RareExit
 from escapade.minimum import Neighbourhood
@@ -224,8 +224,7 @@ def compare(
         InvalidArgument: when an argument is of another kind, or a theory is unknown.
         Diverged: when every replica of the sample diverged.
     """
-    if not isinstance(escape, Escape):
-        raise InvalidArgument(f"escape is {escape!r}; give an escapade.Escape")
+    require_escape(escape)
     if not isinstance(neighbourhood, Neighbourhood | None):
         raise InvalidArgument(
             f"neighbourhood is {neighbourhood!r}; give what escapade.neighbourhood(escape) returned"

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from escapade.dynamics import AbstractHeavyTailedSGD, MinibatchSGD
 from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import EscapadeError, Unstable, Unsupported
-from escapade.escape import Escape
+from escapade.escape import Escape, require_escape
 from escapade.exits import ExitSample
 from escapade.landscape import AbstractEmpirical, AbstractLandscape
 from escapade.landscape.descent import roll
@@ -58,10 +58,12 @@ def diagnose(
     rate are, if there is a barrier at all (1 or more).
 
     Raises:
+        InvalidArgument: when the escape is none.
         NotAMinimum: when the minimum has a flat or unstable direction.
         Unsupported: for heavy-tailed noise, which leaves by single jumps, and for steps with a
             memory (momentum, Adam).
     """
+    require_escape(escape)
     require_no_memory(escape.dynamics, "the mechanism")
     if isinstance(escape.dynamics, AbstractHeavyTailedSGD):
         raise Unsupported(

@@ -10,7 +10,7 @@ from escapade.errors import (
     Unsupported,
     in_one_line,
 )
-from escapade.escape import Escape
+from escapade.escape import Escape, require_escape
 from escapade.minimum import Neighbourhood
 from escapade.theory._base import require_plain_steps
 from escapade.theory.catalogue import THEORIES
@@ -50,8 +50,7 @@ def predict(
         Unstable: when the learning rate is too large for the chain to be stable.
         NotAMinimum: when the minimum has a flat or unstable direction.
     """
-    if not isinstance(escape, Escape):
-        raise InvalidArgument(f"escape is {escape!r}; give an escapade.Escape")
+    require_escape(escape)
     setting = Setting(escape, neighbourhood)
     if theory == BEST:
         return _best(setting)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, Real
 
 from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import DegenerateNoise, EscapadeError, InvalidArgument, Unsupported
-from escapade.escape import Escape
+from escapade.escape import Escape, require_escape
 from escapade.exact import ExactExit, solve
 from escapade.minimum import Neighbourhood
 from escapade.minimum import neighbourhood as measure_neighbourhood
@@ -116,11 +116,13 @@ def relaxation(
             tried; elsewhere, unless given, the time of the exit is predicted (theory "quadratic").
 
     Raises:
+        InvalidArgument: when the escape is none.
         NotAMinimum: when the minimum has a flat or unstable direction.
         Unstable: when the learning rate is too large for the chain to be stable.
         Unsupported: when `predict` does not cover the problem and no exact solution is given, and
             for steps with a memory (momentum, Adam).
     """
+    require_escape(escape)
     require_no_memory(escape.dynamics, "relaxation")
     around = measure_neighbourhood(escape) if neighbourhood is None else neighbourhood
     stationary = local_covariance(escape, around)
@@ -181,11 +183,12 @@ def hazard_ratio(
         The ratio for each number of steps; near 1 after the relaxation of every direction.
 
     Raises:
-        InvalidArgument: when a number of steps is out of range.
+        InvalidArgument: when a number of steps is out of range, or the escape is none.
         Unsupported: when the start is not the minimum, the region has no closed form, or steps
             have a memory (momentum, Adam).
         Unstable: when the learning rate is too large for the chain to be stable.
     """
+    require_escape(escape)
     require_no_memory(escape.dynamics, "the hazard")
     times = np.atleast_1d(np.asarray(steps, dtype=np.float64))
     whole = not escape.dynamics.continuous

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from escapade.dynamics.optimiser import require_no_memory
 from escapade.errors import InvalidArgument, NotAMinimum, NotInRegion, Unsupported
-from escapade.escape import Escape
+from escapade.escape import Escape, require_escape
 from escapade.landscape import AbstractLandscape
 from escapade.landscape._base import as_points
 from escapade.landscape.descent import jacobian
@@ -40,6 +40,7 @@ def quasipotential(
         source: the attracting point, shape (dim,), or points in order along a stable limit cycle,
             shape (n, dim); the escape's minimum unless given.
     """
+    require_escape(escape)
     require_no_memory(escape.dynamics, "the quasipotential")
     noise = getattr(escape.dynamics, "noise", None)
     scale = 1.0
