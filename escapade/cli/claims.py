@@ -35,7 +35,9 @@ def claims(
         bool, typer.Option("--again", help="Measure even where there is a result.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of every random number.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/claims"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; results/claims unless given.")
+    ] = None,
 ) -> None:
     """What Ibayashi and Imaizumi (arXiv 2111.04004) claim, and what measurements say of it.
 
@@ -46,8 +48,9 @@ def claims(
     Claims about networks use that of `escapade study avila` where ESCAPADE_DATA names a copy of
     avila.zip, and that of `escapade study digits` otherwise.
     """
-    from escapade.reproduction.claims import CLAIMS, find_claim, run_claim
+    from escapade.reproduction.claims import CLAIMS, FOLDER, find_claim, run_claim
 
+    folder = out or FOLDER
     if every and numbers:
         raise EscapadeError("give either numbers or --all")
     chosen = [claim.number for claim in CLAIMS] if every else list(dict.fromkeys(numbers or []))
@@ -60,7 +63,7 @@ def claims(
                 result = run_claim(
                     number,
                     quick=quick,
-                    folder=out,
+                    folder=folder,
                     key=seed,
                     again=again,
                     progress=status.update,
@@ -73,7 +76,7 @@ def claims(
         if not every:
             _explain(result)
     if every or not chosen:
-        show_ledger(out)
+        show_ledger(folder)
     if failed:
         raise typer.Exit(1)
 

@@ -33,6 +33,8 @@ class StudyProgress:
 class Bar(StudyProgress):
     """Frame of a progress bar with the time left; counts failures, and leaves the rest to do.
 
+    It appears with the first stage: an argument that is refused leaves no empty bar behind.
+
     Args:
         console: where it is drawn.
         columns: between the bar and the time left.
@@ -52,7 +54,6 @@ class Bar(StudyProgress):
         self.failed = 0
 
     def __enter__(self) -> Self:
-        self.bar.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -60,6 +61,7 @@ class Bar(StudyProgress):
 
     def stage(self, message: str) -> None:
         """A new stage begins."""
+        self.bar.start()
         self.bar.update(self.task, description=message)
 
     def cell_failed(self, cell: Any, error: Exception) -> None:

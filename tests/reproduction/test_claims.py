@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,8 +212,25 @@ def test_a_result_is_measured_once_and_kept(counted, tmp_path):
     run_claim(1, folder=tmp_path, key=4)
     run_claim(1, folder=tmp_path, key=4, again=True)
     assert counted == [(True, 0), (False, 0), (False, 4), (False, 4)]
-    assert load_claim(1, tmp_path).command == "escapade claims 1 --seed 4 --again"
-    assert first.command == "escapade claims 1 --quick --again"
+    kept = f"--out {tmp_path} --again"
+    assert load_claim(1, tmp_path).command == f"escapade claims 1 --seed 4 {kept}"
+    assert first.command == f"escapade claims 1 --quick {kept}"
+
+
+@pytest.mark.parametrize("number", [0, 21, True, False, "1", None])
+def test_a_number_that_is_no_claim(number):
+    with pytest.raises(InvalidArgument, match=rf"number is {number!r}; the ledger has claims 1 to"):
+        find_claim(number)
+
+
+def test_the_command_names_the_folder_it_needs(counted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_claim(1).command == "escapade claims 1 --again"
+    assert run_claim(1, folder="results/claims").command == "escapade claims 1 --again"
+    run_claim(1, folder="of mine")
+    moved = Path("of mine").rename("moved to")
+    # Where the results lie now, not where they were measured.
+    assert load_claim(1, moved).command == "escapade claims 1 --out 'moved to' --again"
 
 
 def test_the_verdict_of_a_file_is_never_believed(counted, tmp_path):

@@ -1,5 +1,6 @@
 """The public experiment: its loop against PyTorch, its gradient by differences, its numbers."""
 
+import sys
 import threading
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from escapade import cli
 from escapade.cli.reproduction import app
 from escapade.data import Dataset, avila
 from escapade.errors import DataError, InvalidArgument, StudyError
@@ -285,6 +287,19 @@ def test_what_cannot_be_reproduced(tmp_path):
         reproduce("ibayashi-imaizumi-2022", tmp_path, "printed")
     with pytest.raises(StudyError, match="holds no reproduction"):
         load_reproduction(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [["hu-2019"], ["ibayashi-imaizumi-2022", "--protocol", "printed"]]
+)
+def test_the_command_refuses_before_it_shows_any_progress(wrong, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["escapade", "reproduce", *wrong, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    complained = capsys.readouterr().err
+    assert "choose one of" in complained
+    assert "starting" not in complained
 
 
 def test_without_the_data_there_is_a_way_out(tmp_path, monkeypatch):

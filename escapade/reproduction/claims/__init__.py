@@ -4,6 +4,7 @@ from escapade.reproduction.claims.claim import Claim
 from escapade.reproduction.claims.evidence import Evidence, Figure, Quantity, Series
 from escapade.reproduction.claims.ledger import (
     CLAIMS,
+    FOLDER,
     ClaimResult,
     find_claim,
     load_claim,
@@ -14,6 +15,7 @@ from escapade.reproduction.claims.rule import Band, Comparison, Judgement, Rule,
 
 __all__ = [
     "CLAIMS",
+    "FOLDER",
     "Band",
     "Claim",
     "ClaimResult",

@@ -5,10 +5,11 @@ NN-quick.json    the reduced one
 """
 
 import importlib.metadata
+import shlex
 import threading
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ CLAIMS: tuple[Claim, ...] = (
 )
 """Claims 1 to 20; the last two are of the paper's abstract and theorem 3."""
 
+FOLDER = Path("results/claims")
+"""Where `escapade claims` keeps results unless told otherwise."""
+
+_SAVED = ("number", "quick", "key", "seconds", "date", "version")
+
 
 @dataclass(frozen=True)
 class ClaimResult:
@@ -79,6 +85,7 @@ class ClaimResult:
         seconds: wall time.
         date: when it was measured.
         version: of Escapade.
+        folder: where it is kept, as it was given; None where it is not.
     """
 
     number: int
@@ -88,6 +95,7 @@ class ClaimResult:
     seconds: float
     date: str
     version: str
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def claim(self) -> Claim:
@@ -102,14 +110,21 @@ class ClaimResult:
     @property
     def command(self) -> str:
         """The command that measures it again."""
-        seed = f" --seed {self.key}" if self.key else ""
-        return f"escapade claims {self.number}{' --quick' if self.quick else ''}{seed} --again"
+        words = ["escapade", "claims", str(self.number)]
+        if self.quick:
+            words.append("--quick")
+        if self.key:
+            words += ["--seed", str(self.key)]
+        if self.folder not in (None, FOLDER):
+            words += ["--out", str(self.folder)]
+        return shlex.join([*words, "--again"])
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with what the claim says and its verdict for a reader of the file."""
         claim, judgement = self.claim, self.judgement
         return {
-            **asdict(self),
+            **{name: getattr(self, name) for name in _SAVED},
+            "evidence": asdict(self.evidence),
             "slug": claim.slug,
             "statement": claim.statement,
             "source": claim.source,
@@ -124,10 +139,9 @@ class ClaimResult:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "ClaimResult":
         """The result that `to_json` gave; what follows from the evidence is computed anew."""
-        names = ("number", "quick", "key", "seconds", "date", "version")
         return cls(
             evidence=Evidence.from_json(content["evidence"]),
-            **{name: content[name] for name in names},
+            **{name: content[name] for name in _SAVED},
         )
 
 
@@ -138,7 +152,7 @@ def find_claim(number: int) -> Claim:
         InvalidArgument: when there is none.
     """
     for claim in CLAIMS:
-        if claim.number == number:
+        if claim.number == number and not isinstance(number, bool):
             return claim
     raise InvalidArgument(f"number is {number!r}; the ledger has claims 1 to {len(CLAIMS)}")
 
@@ -184,6 +198,7 @@ def run_claim(
         seconds=round(time.perf_counter() - began, 1),
         date=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         version=importlib.metadata.version("escapade"),
+        folder=None if folder is None else Path(folder),
     )
     if folder is not None:
         write_json(_path(Path(folder), number, quick), result.to_json())
@@ -254,7 +269,9 @@ def _load(folder: Path, number: int, quick: bool) -> ClaimResult | None:
         find_claim(number).judge(result.evidence)
     except (StudyError, InvalidArgument, KeyError, TypeError, ValueError):
         return None
-    return result if (result.number, result.quick) == (number, quick) else None
+    if (result.number, result.quick) != (number, quick):
+        return None
+    return replace(result, folder=folder)
 
 
 def _path(folder: Path, number: int, quick: bool) -> Path:
