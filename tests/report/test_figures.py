@@ -210,8 +210,30 @@ def test_one_cell_in_one_dimension_can_be_drawn(diffusive):
     minimum = replace(diffusive.minimum, eigenvalues=np.array([2.0]), noise_along=np.array([1.9]))
     cell = replace(diffusive.cells[0], exit_shares=np.array([1.0]))
     study = replace(study_of([cell]), minimum=minimum)
-    for name in figures.__all__:
-        getattr(figures, name)(study).canvas.draw()
+    drawings = {name: getattr(figures, name)(study) for name in figures.__all__}
+    for name, figure in drawings.items():
+        figure.canvas.draw()
+        for axes in figure.axes:
+            # Around a single value there is still an axis to read it from.
+            assert np.ptp(axes.get_xlim()) > 0, name
+            assert np.ptp(axes.get_ylim()) > 0, name
+    anchor = read_all(study)[0].anchor
+    assert point(artists(drawings["agreement"], "means")[anchor])[1] == cell.sample.mean
+    assert point(artists(drawings["regimes"], "barrier")[anchor])[1] == pytest.approx(
+        cell.diagnosis.groups.barrier
+    )
+    eigenvalue, *_ = (
+        line
+        for line in drawings["spectrum"].findobj(mpl.lines.Line2D)
+        if line.get_gid() == "hessian"
+    )
+    assert point(eigenvalue) == (1, 2.0)
+    shares = {
+        patch.get_gid(): patch.get_width()
+        for patch in drawings["exit_directions"].axes[0].patches
+        if patch.get_gid().endswith(anchor)
+    }
+    assert shares == {f"share0-{anchor}": 1.0, f"share1-{anchor}": 0.0}
 
 
 # The easiest way out

@@ -9,6 +9,7 @@ from report.pages import Page
 
 from escapade.errors import StudyError
 from escapade.exits import ExitSample
+from escapade.report.formats import number
 from escapade.report.reproduction import write_reproduction
 from escapade.report.reproduction.figures import drawn
 from escapade.report.reproduction.ledger import claim_row, headline, quantity_row
@@ -223,6 +224,56 @@ def test_a_part_that_was_not_run_is_left_out(whole, missing):
     names = [given.get("id") for _, given in Page(text).elements]
     assert ("ledger" if missing == "claims" else missing) not in names
     assert "protocols" in names
+
+
+def only(described, kept):
+    """The described scans with those of their points that are kept."""
+    scans = []
+    for scan in described.scans:
+        pairs = [
+            (value, point)
+            for value, point in zip(scan.values, scan.points, strict=True)
+            if kept(scan.quantity, value)
+        ]
+        values, points = zip(*pairs, strict=True) if pairs else ((), ())
+        scans.append(replace(scan, values=values, points=points))
+    return replace(described, scans=tuple(scans))
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda quantity, value: quantity != "learning_rate",
+        lambda quantity, value: quantity == "sharpness",
+        lambda quantity, value: (quantity, value) == ("size", 1.5),
+        lambda quantity, value: value > 1.0,
+        lambda quantity, value: False,
+    ],
+    ids=["a scan missing", "one scan", "one point", "without the base", "nothing"],
+)
+def test_what_was_computed_is_shown_where_cells_failed(whole, kept):
+    partly = replace(whole, described=only(whole.described, kept))
+    page = Page(render(partly, drawn(partly)))
+    points = [point for scan in partly.described.scans for point in scan.points]
+    names = [given.get("id") for _, given in page.elements]
+    assert ("described" in names) == bool(points)
+    for point in points:
+        assert f"{number(point.sample.mean)} (" in page.text
+
+
+def test_runs_that_all_stayed_are_bounds(whole):
+    stayed = replace(
+        whole.described,
+        scans=tuple(
+            replace(scan, points=tuple(
+                replace(point, sample=sample_of(np.inf)) for point in scan.points
+            ))
+            for scan in whole.described.scans
+        ),
+    )  # fmt: skip
+    partly = replace(whole, described=stayed)
+    low = stayed.scans[0].points[0].sample.interval[0]
+    assert f"> {number(low)}" in Page(render(partly, drawn(partly))).text
 
 
 def test_a_full_run_says_nothing_of_quick(whole):
