@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy.special import ndtri
+from scipy.stats import binom
 
 from escapade.errors import Unsupported
 from escapade.region.forms import LinearForm
-from escapade.theory.minibatch_chain import minibatch_chain_exit
+from escapade.theory.minibatch_chain import _law_of_a_step, minibatch_chain_exit
 from escapade.theory.uniform import uniform_mean_exit_time
 
 PLACES = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
@@ -65,13 +66,15 @@ def test_exits_are_those_of_true_minibatches(learning_rate, batch_size, spread, 
     assert learning_rate < 0.1 or abs(gaussian.log_mean - np.log(measured)) > 0.1
 
 
-@pytest.mark.parametrize("learning_rate", [0.02, 0.3, 1.2])
+@pytest.mark.parametrize(
+    ("learning_rate", "barrier"), [(0.02, 4.0), (0.3, 4.0), (1.2, 4.0), (0.05, 40.0)]
+)
 @pytest.mark.parametrize("two_sided", [True, False])
-def test_gaussian_slopes_give_the_gaussian_chain(learning_rate, two_sided):
+def test_gaussian_slopes_give_the_gaussian_chain(learning_rate, barrier, two_sided):
     """Large batches of nearly normal slopes: the uniform formula, within its 3 %."""
     quantiles = (np.arange(4000) + 0.5) / 4000
     pushes = ndtri(quantiles)
-    pushes *= np.sqrt(400 * (2 - learning_rate) / learning_rate / 8.0) / pushes.std()
+    pushes *= np.sqrt(400 * (2 - learning_rate) / learning_rate / (2 * barrier)) / pushes.std()
     log_mean = minibatch_chain_exit(
         PLACES, PLACES[:, None] - pushes, 1.0, learning_rate, 400, -1.0, 1.0, two_sided=two_sided
     )
@@ -79,8 +82,20 @@ def test_gaussian_slopes_give_the_gaussian_chain(learning_rate, two_sided):
         np.ones((1, 1)), np.full((1, 1), pushes.var()), LinearForm(np.ones(1), 1.0, two_sided),
         learning_rate, 400,
     )  # fmt: skip
-    assert gaussian.barrier == pytest.approx(4.0, rel=1e-3)
+    assert gaussian.barrier == pytest.approx(barrier, rel=1e-3)
     assert log_mean == pytest.approx(gaussian.log_mean, abs=0.03)
+
+
+def test_tails_of_a_minibatch_are_relatively_exact():
+    """Slopes of two values sum to a binomial law, here down to 1e-21."""
+    slopes = (np.arange(1000) < 300).astype(float)
+    moves, law = _law_of_a_step(slopes, 64)
+    for count in (27, 34, 41, 49, 56):
+        beyond = np.log(law[64 * moves > count - 0.5].sum())
+        assert beyond == pytest.approx(binom.logsf(count - 1, 64, 0.3), abs=1e-4)
+    for count in (11, 4):
+        below = np.log(law[64 * moves < count + 0.5].sum())
+        assert below == pytest.approx(binom.logcdf(count, 64, 0.3), abs=1e-3)
 
 
 def test_exits_by_rare_jumps_are_refused():
