@@ -4,6 +4,7 @@ Griewank and Walther, Evaluating Derivatives (2008), chapters 3 and 5: a tangent
 cost a small multiple of the function, and less where the intermediate results are kept.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -154,7 +155,8 @@ def chunk_size(
     """
 
     def kept(count: int) -> int:
-        return _bytes(eqx.filter_eval_shape(_linearise, function, chunk_of(count)).kept)
+        leaves, structure = jax.tree.flatten(chunk_of(count))
+        return _bytes_kept(function, structure, tuple(map(_bare, leaves)))
 
     one = max(1, kept(1))
     if one * examples <= limit or examples == 1:
@@ -172,6 +174,18 @@ def _linearise(function: Differentiable, chunk: Chunk) -> _Residuals:
     shared = tuple(next((k for k, one in enumerate(given) if one is leaf), None) for leaf in leaves)
     kept = tuple(leaf for leaf, place in zip(leaves, shared, strict=True) if place is None)
     return _Residuals(kept, shared, structure)
+
+
+@functools.lru_cache(maxsize=64)
+def _bytes_kept(function: Differentiable, structure: Any, leaves: tuple[Any, ...]) -> int:
+    """Of a chunk known by its shapes: traced once, not at each point that is expanded around."""
+    chunk = jax.tree.unflatten(structure, leaves)
+    return _bytes(eqx.filter_eval_shape(_linearise, function, chunk).kept)
+
+
+def _bare(leaf: Any) -> Any:
+    """What compiled code is made for: the shape and the type of an array, anything else itself."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf
 
 
 def _push(

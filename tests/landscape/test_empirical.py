@@ -243,3 +243,34 @@ def linear(parameters, x):
 def test_bad_arguments_are_named(build, argument):
     with pytest.raises(InvalidArgument, match=argument):
         build()
+
+
+def test_sizes_are_found_once_however_many_points_are_expanded_around(monkeypatch):
+    found = []
+
+    def counted(function, *arguments):
+        found.append(function)
+        return evaluate(function, *arguments)
+
+    evaluate = eqx.filter_eval_shape
+    monkeypatch.setattr(eqx, "filter_eval_shape", counted)
+
+    def example_loss(parameters, example):
+        return jnp.sum(jnp.tanh(parameters) * example) ** 2
+
+    data = np.random.default_rng(0).normal(size=(50, 3))
+    landscape = Empirical(example_loss, np.ones(3), data)
+    found.clear()
+    landscape.expand(np.ones(3), memory=1e4)
+    before = len(found)
+    assert before > 0
+    again = landscape.at_minimum(np.zeros(3)).expand(np.full(3, 0.3), memory=1e4)
+    assert len(found) == before
+    np.testing.assert_allclose(again.example_losses, (np.tanh(0.3) * data.sum(axis=1)) ** 2)
+    # In another precision, and of other shapes, as much is kept as there.
+    landscape.expand(np.ones(3), precision="float32", memory=1e4)
+    assert len(found) > before
+    other = Empirical(example_loss, np.ones(4), np.ones((50, 4)))
+    found.clear()
+    other.expand(np.ones(4), memory=1e4)
+    assert found
