@@ -2,16 +2,15 @@
 
 import numpy as np
 import pytest
+from inspection.networks import avila
 
 import escapade as esc
 
 
 @pytest.fixture(scope="module")
 def minimum(avila_archive):
-    dataset = esc.data.load("avila", path=str(avila_archive))
-    network = esc.landscapes.MLP((10, 8, 2), key=0)
-    landscape = esc.landscapes.network_landscape(network, dataset, weight_decay=1e-3)
-    return landscape, esc.find_minimum(landscape)
+    landscape = avila(avila_archive)
+    return landscape, esc.find_minimum(landscape, landscape.minima[0])
 
 
 def slab_exit(minimum, half_width, replicas, key, batch_size=64):

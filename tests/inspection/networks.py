@@ -36,6 +36,15 @@ def digits_perceptron():
 
 
 @functools.cache
+def avila(archive):
+    """A network of 96 parameters on 10 430 examples, at a minimum; `archive` holds the data."""
+    data = esc.data.load("avila", path=str(archive))
+    network = esc.landscapes.MLP((10, 8, 2), key=0)
+    landscape = esc.landscapes.network_landscape(network, data, weight_decay=1e-3)
+    return landscape.at_minimum(esc.find_minimum(landscape).theta)
+
+
+@functools.cache
 def untrained():
     """The network on breast cancer as it is drawn."""
     data = esc.data.breast_cancer()
