@@ -18,7 +18,7 @@ from escapade.dynamics._base import AbstractDynamics, State, halves, position
 from escapade.dynamics.gaussian import AbstractGaussianDynamics
 from escapade.dynamics.streams import Stream, threefry
 from escapade.escape import Escape
-from escapade.exits.lanes import inside, select, side_by_side
+from escapade.exits.lanes import compiled_on, inside, select, side_by_side
 from escapade.landscape import AbstractLandscape
 from escapade.precision import AnyArray
 
@@ -317,12 +317,7 @@ def _recur(
 @cache
 def compiled(backend: str) -> tuple[Any, Any]:
     """The compiled `_advance` and `_recur` for one backend."""
-    # 512-bit vectors halve the time of these loops on processors that have them.
-    options = {"xla_cpu_prefer_vector_width": 512} if backend == "cpu" else None
-    return tuple(
-        eqx.filter_jit(function, compiler_options=options)  # type: ignore[call-overload]
-        for function in (_advance, _recur)
-    )
+    return compiled_on(backend, _advance), compiled_on(backend, _recur)
 
 
 def to_host(tree: Any) -> Any:

@@ -132,3 +132,13 @@ def test_values_of_sizes_alone_are_recorded_once():
         for scale in (1.0, 3.0):  # the second replay starts from the same constants
             given = scale * torch.arange(6.0).reshape(2, 3)
             assert torch.equal(recording(given), function(given))
+
+
+def test_a_recorded_tanh_is_exact_in_float64_and_within_its_stated_error_in_float32():
+    from escapade.landscape.torch.tracing import record
+
+    values = torch.linspace(-12, 12, 10001, dtype=torch.float64)[None]
+    assert torch.equal(record(torch.tanh, [values])(values), torch.tanh(values))
+    single = values.float()
+    error = (record(torch.tanh, [single])(single).double() - torch.tanh(single.double())).abs()
+    assert 0 < error.max() < 2e-7
