@@ -286,20 +286,21 @@ def test_what_is_no_exit_is_refused(orbits):
 
 
 @pytest.mark.parametrize(
-    ("name", "covariance", "region", "within"),
+    ("name", "covariance", "region", "count"),
     [
-        ("P01", np.diag([1.0, 0.3]), esc.Ball(1.0), 0.06),
-        pytest.param("P03", np.eye(2), esc.Sublevel(0.5), 0.06, marks=pytest.mark.slow),
+        ("P01", np.diag([1.0, 0.3]), esc.Ball(1.0), 8),
+        # The sum over rays converges geometrically: 3 % at 8 around this ellipse, 0.06 % at 16.
+        pytest.param("P03", np.eye(2), esc.Sublevel(0.5), 16, marks=pytest.mark.slow),
     ],
 )
-def test_continuum_of_exits(orbits, oracle, name, covariance, region, within):
+def test_continuum_of_exits(orbits, oracle, name, covariance, region, count):
     """All boundary points are equally easy: ``d/Tr H Gamma(d/2)/2 (eps/R)^d exp(R^2 / eps^2)``."""
     hessian = np.diag([1.0, 0.3])
     escape = escape_of(
         esc.landscapes.Quadratic(hessian), esc.noise.Constant(covariance), region, 0.25
     )
     spread = neighbourhood(escape).stationary_covariance()
-    angles = 2 * np.pi * (np.arange(8) + 0.5) / 8
+    angles = 2 * np.pi * (np.arange(count) + 0.5) / count
     rays = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     form = escape.region.local_form(escape.minimum, hessian)
     scales = form.radius / np.sqrt(np.einsum("ni,ij,nj->n", rays, form.matrix, rays))
@@ -309,7 +310,7 @@ def test_continuum_of_exits(orbits, oracle, name, covariance, region, within):
     found = surface_prefactor(
         hamiltonian(escape),
         paths,
-        np.full(8, 2 * np.pi / 8),
+        np.full(count, 2 * np.pi / count),
         escape.minimum,
         spread,
         escape.region,
@@ -317,7 +318,7 @@ def test_continuum_of_exits(orbits, oracle, name, covariance, region, within):
     expected = np.log(2 / 1.3 / 2 * 0.25) + 1 / 0.25
     assert found.leading_log_mean_exit_time(0.25) == pytest.approx(expected, abs=2e-3)
     exact = np.log(oracle(name)["value"])
-    assert found.log_mean_exit_time(0.25) == pytest.approx(exact, abs=within)
+    assert found.log_mean_exit_time(0.25) == pytest.approx(exact, abs=0.06)
     assert abs(found.leading_log_mean_exit_time(0.25) - exact) > 0.25
     uniform = continuous_mean_exit_time(hessian, covariance, form, 0.06).log_mean
     assert found.log_mean_exit_time(0.06) == pytest.approx(uniform, abs=0.01)
