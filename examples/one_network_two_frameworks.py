@@ -28,6 +28,9 @@ from torch import nn
 import escapade as esc
 from escapade.report import write_inspection
 
+# Brighter images make sharper minima: at 0.1 SGD does not stay at those of Fashion-MNIST.
+LEARNING_RATES = {"digits": 0.1, "fashion_mnist": 0.01}
+
 
 def in_pytorch(network, side):
     torch.manual_seed(0)
@@ -82,7 +85,7 @@ def figures(found):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="mlp", choices=["mlp", "conv"])
-    parser.add_argument("--data", default="digits", choices=["digits", "fashion_mnist"])
+    parser.add_argument("--data", default="digits", choices=[*LEARNING_RATES])
     parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("results/examples"))
     options = parser.parse_args(arguments)
@@ -94,7 +97,13 @@ def main(arguments=None):
     for name, network in networks.items():
         landscape = esc.landscapes.network_landscape(network, (images, data.labels), 1e-2)
         theta = descend(landscape) if theta is None else theta
-        found[name] = esc.inspect(landscape, theta, learning_rate=0.1, batch_size=32, depth=0.01)
+        found[name] = esc.inspect(
+            landscape,
+            theta,
+            learning_rate=LEARNING_RATES[options.data],
+            batch_size=32,
+            depth=0.01,
+        )
     print(found["PyTorch"])
 
     print(f"\n{'':55}{'PyTorch':>16}{'JAX':>16}   relative difference")
@@ -102,7 +111,6 @@ def main(arguments=None):
     table = [(name, float(ours[name]), float(other[name])) for name in ours]
     for name, one, other in table:
         print(f"{name:55}{one:16.9g}{other:16.9g}   {abs(one - other) / abs(one):.1e}")
-    print("(exits from a ball are averages over random points of its boundary, hence agree less)")
 
     panels, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for axis, part in zip(axes, ("curvature", "noise"), strict=True):
