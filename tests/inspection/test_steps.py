@@ -23,7 +23,7 @@ def compared(landscape, learning_rate, batch_size, barrier):
     outlook = esc.inspect(
         landscape, learning_rate=learning_rate, batch_size=batch_size, regions=[region]
     ).outlooks[0]
-    sample = esc.simulate(esc.Escape(landscape, dynamics, region), 2000, 10**6, key=1)
+    sample = esc.simulate(esc.Escape(landscape, dynamics, region), 2500, 10**6, key=1)
     assert not sample.censored.any()
     assert outlook.diagnosis.mechanism == "activated"
     assert 4 < outlook.prediction.groups.barrier < 7
@@ -36,7 +36,7 @@ def compared(landscape, learning_rate, batch_size, barrier):
         ("avila", 0.2, 64, 4.5),
         ("avila", 0.2, 64, 6.0),
         # The learning rate times the sharpness is 1.1, and noise moves the mean: the linear law is
-        # out by a factor of two.
+        # out by a factor of two. The draws that measure this motion scatter the steps by 13 %.
         ("avila", 0.5, 256, 5.0),
         ("digits", 0.2, 64, 5.0),
         ("digits", 0.5, 256, 5.0),
@@ -52,8 +52,7 @@ def test_a_network_stays_as_long_as_predicted(name, learning_rate, batch_size, b
 
 
 def test_minibatches_too_small_for_the_approximation_are_named():
-    """Beyond 20 %: an assumption fails, and the stated error covers it."""
+    """The other directions change the force, and no error is claimed: a third too long, or more."""
     outlook, ratio, error = compared(digits(), 0.2, 16, 6.0)
-    assert error < 0.03
     assert any(line.startswith("FAILS: one force") for line in outlook.prediction.assumptions)
-    assert abs(ratio - 1) < outlook.prediction.relative_error + 3 * error
+    assert 3 * error < abs(ratio - 1) < 0.5
