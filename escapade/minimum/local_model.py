@@ -5,6 +5,7 @@ other directions only how much noise there is at which curvature. Both come from
 """
 
 from collections.abc import Callable
+from functools import cached_property
 
 import equinox as eqx
 import numpy as np
@@ -40,7 +41,7 @@ class LocalModel(eqx.Module):
     rest: SpectralDensity | None
     dim: int
 
-    @property
+    @cached_property
     def covariance(self) -> Float[np.ndarray, "basis basis"]:
         """Noise covariance C in the basis."""
         return self.slopes.T @ self.slopes / len(self.slopes)

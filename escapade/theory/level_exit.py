@@ -82,11 +82,17 @@ class RadialLevel(AbstractLevel):
     weights: Float[np.ndarray, " modes"]
     rates: Float[np.ndarray, " modes"]
     spread: Float[np.ndarray, " modes"]
+    law: QuadraticLaw
+    """Law of Y."""
 
-    @property
-    def law(self) -> QuadraticLaw:
-        """Law of Y."""
-        return QuadraticLaw(self.weights * self.spread)
+    def __init__(
+        self,
+        weights: Float[np.ndarray, " modes"],
+        rates: Float[np.ndarray, " modes"],
+        spread: Float[np.ndarray, " modes"],
+    ):
+        self.weights, self.rates, self.spread = weights, rates, spread
+        self.law = QuadraticLaw(weights * spread)
 
     def log_integrand(self, levels: Levels) -> Levels:
         """``P / (p D) = 2 r P(Y < h) / (2 k)`` with k the density of ``sum_i m_i z_i^2`` at Y = h.

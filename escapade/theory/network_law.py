@@ -15,6 +15,7 @@ it is a scalar chain whatever the dimension, and the noise that minibatches real
 whole (`minibatch_level`).
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import equinox as eqx
@@ -201,7 +202,8 @@ def ellipsoid_exit(
             total += float(np.diag(covariance) @ function(curvatures))
         return epsilon_squared * total / square, epsilon_squared * error / square
 
-    def mean_exit(filled: float, samples: int | None = None) -> MeanExitTime:
+    @cache
+    def mean_exit(filled: float, samples: int | None) -> MeanExitTime:
         form = QuadraticForm(matrix, float(np.sqrt(square * (1 - filled))))
         return uniform_mean_exit_time(
             np.diag(curvatures), covariance, form, learning_rate, batch_size, samples=samples
@@ -211,7 +213,7 @@ def ellipsoid_exit(
         filled, _ = share(float(np.exp(log_steps)), whole=False)
         if filled > FULL:
             return -1.0
-        return mean_exit(filled, samples=SEARCH).log_mean - log_steps
+        return mean_exit(filled, SEARCH).log_mean - log_steps
 
     high = np.log(LONGEST)
     alone = model.rest is None and bool(kept.all())
@@ -228,10 +230,11 @@ def ellipsoid_exit(
     if alone or 0 < filled < FULL / 2:
         log_mean = found.log_mean
     # What the error of the share does to the mean: the exit time at a fuller and an emptier region.
-    wider = [
-        mean_exit(min(max(filled + sign * error, 0.0), FULL), samples=SEARCH) for sign in (-1, 1)
-    ]
-    from_rest = 0.5 * abs(wider[0].log_mean - wider[1].log_mean) if error else 0.0
+    emptier, fuller = (
+        mean_exit(min(max(filled + sign * error, 0.0), FULL), SEARCH if error else samples).log_mean
+        for sign in (-1, 1)
+    )
+    from_rest = 0.5 * abs(fuller - emptier)
     shell, _ = share(steps, whole=True)
     direction, momentum = _easiest(curvatures, covariance, matrix, square, learning_rate)
     groups = _groups(model, found, learning_rate, shell_ratio=shell)

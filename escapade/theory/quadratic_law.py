@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 
 Derivatives = tuple[Float[np.ndarray, "..."], ...]
 
@@ -48,7 +48,7 @@ class QuadraticLaw(eqx.Module):
 
         tilts = self._saddles(self._cumulant_derivatives, levels, self._edge)
         # Chernoff's bound on P(Y >= h): beyond e^-40 the probability is 1 in double precision.
-        certain = (tilts > 0) & (self._cumulant(tilts) - tilts * levels < -40)
+        certain = (tilts > 0) & (self._cumulant(tilts).real - tilts * levels < -40)
         logs = np.zeros(len(levels))
         if not np.all(certain):
             rest = levels[~certain]
@@ -72,7 +72,10 @@ class QuadraticLaw(eqx.Module):
         weights, masses = _grouped(self.modes, moments)
 
         def exponent(t: Complex[np.ndarray, "..."]) -> Complex[np.ndarray, "..."]:
-            return self._cumulant(t) + np.log((1 / (1 - 2 * t[..., None] * weights)) @ masses)
+            real, imaginary = _room(t, weights)
+            square = real * real + imaginary * imaginary
+            mean = (real / square) @ masses - 1j * ((imaginary / square) @ masses)
+            return self._cumulant(t) + np.log(mean)
 
         def derivatives(t: Float[np.ndarray, " levels"]) -> Derivatives:
             first, second, third = self._cumulant_derivatives(t)
@@ -103,11 +106,15 @@ class QuadraticLaw(eqx.Module):
 
     def _cumulant(self, t: Complex[np.ndarray, "..."]) -> Complex[np.ndarray, "..."]:
         # Principal logarithms mode by mode stay continuous off the cut.
-        return -0.5 * np.log(1 - 2 * t[..., None] * self.weights) @ self.counts
+        real, imaginary = _room(t, self.weights)
+        modulus = np.log(real * real + imaginary * imaginary) @ self.counts
+        return -0.25 * modulus - 0.5j * (np.arctan2(imaginary, real) @ self.counts)
 
     def _cumulant_derivatives(self, t: Float[np.ndarray, " levels"]) -> Derivatives:
         ratios = 2 * self.weights / (1 - 2 * t[:, None] * self.weights)
-        return tuple(c * ratios**k @ self.counts for k, c in ((1, 0.5), (2, 0.5), (3, 1.0)))
+        squares = ratios * ratios
+        powers = ((0.5, ratios), (0.5, squares), (1.0, squares * ratios))
+        return tuple(factor * (power @ self.counts) for factor, power in powers)
 
     def _saddles(
         self,
@@ -170,6 +177,16 @@ class QuadraticLaw(eqx.Module):
         return logs
 
 
+def _room(
+    t: Complex[np.ndarray, "..."], weights: Float[np.ndarray, " nodes"]
+) -> tuple[Float[np.ndarray, "... nodes"], Float[np.ndarray, "... nodes"]]:
+    """Real and imaginary part of ``1 - 2 t mu``.
+
+    NumPy's complex logarithm and division take five times as long as those of the parts.
+    """
+    return 1 - 2 * t.real[..., None] * weights, -2 * t.imag[..., None] * weights
+
+
 def _grouped(
     weights: Float[np.ndarray, " modes"], masses: Float[np.ndarray, " modes"]
 ) -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, " nodes"]]:
@@ -187,30 +204,46 @@ def _grouped(
     )
     keys = np.floor(position / 0.16).astype(int)
     order = np.argsort(keys, kind="stable")
-    nodes, node_masses = [], []
-    for members in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
-        x, m = weights[members], masses[members]
-        if len(members) > 3 and np.sum(m) > 0:
-            x, m = _gauss_rule(x, m)
-        nodes.append(x)
-        node_masses.append(m)
-    return np.concatenate(nodes), np.concatenate(node_masses)
+    starts = np.flatnonzero(np.diff(keys[order], prepend=keys[order[0]] - 1))
+    sizes = np.diff(starts, append=len(order))
+    x, m, alone = weights[order], masses[order], np.repeat(sizes <= 3, sizes)
+    nodes, shares = _gauss_rules(x[~alone], m[~alone], sizes[sizes > 3])
+    return np.concatenate([x[alone], nodes]), np.concatenate([m[alone], shares])
 
 
-def _gauss_rule(
-    x: Float[np.ndarray, " points"], masses: Float[np.ndarray, " points"]
+def _gauss_rules(
+    x: Float[np.ndarray, " points"],
+    masses: Float[np.ndarray, " points"],
+    sizes: Int[np.ndarray, " groups"],
 ) -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, " nodes"]]:
-    """Gauss rule of at most three nodes of a discrete measure (Golub and Welsch, 1969)."""
-    total = np.sum(masses)
-    vectors = [np.sqrt(masses / total)]
-    for _ in range(2):
-        vector = x * vectors[-1]
-        for _ in range(2):
-            vector = vector - np.array(vectors).T @ (np.array(vectors) @ vector)
-        size = np.linalg.norm(vector)
-        if size <= 1e-12 * np.max(x):
-            break
-        vectors.append(vector / size)
-    basis = np.array(vectors)
-    nodes, rotation = np.linalg.eigh((basis * x) @ basis.T)
-    return nodes, total * rotation[0] ** 2
+    """Three-point Gauss rules of groups of neighbouring points (Golub and Welsch, 1969)."""
+    starts = np.cumsum(sizes) - sizes
+    total = np.add.reduceat(masses, starts) if len(sizes) else np.empty(0)
+    if not np.any(total > 0):
+        return np.empty(0), np.empty(0)
+
+    def mean(values: Float[np.ndarray, " points"]) -> Float[np.ndarray, " groups"]:
+        return np.add.reduceat(masses * values, starts) / np.where(total > 0, total, 1)
+
+    def spread(values: Float[np.ndarray, " groups"]) -> Float[np.ndarray, " points"]:
+        return np.repeat(values, sizes)
+
+    # Monic orthogonal polynomials 1, y and p by their recurrence; a group of fewer distinct points
+    # than three has a polynomial of no size, and its nodes get no mass.
+    centre = mean(x)
+    y = x - spread(centre)
+    first = mean(y**2)
+    known = first > (1e-12 * np.max(x)) ** 2
+    tilt = np.divide(mean(y**3), first, where=known, out=np.zeros_like(first))
+    p = y * (y - spread(tilt)) - spread(first)
+    second = np.divide(mean(p**2), first, where=known, out=np.zeros_like(first))
+    curved = second > (1e-12 * np.max(x)) ** 2
+    last = np.divide(mean(y * p**2), first * second, where=curved, out=np.zeros_like(first))
+    jacobi = np.zeros((len(sizes), 3, 3))
+    jacobi[:, 1, 1], jacobi[:, 2, 2] = tilt, last
+    jacobi[:, 0, 1] = jacobi[:, 1, 0] = np.sqrt(np.where(known, first, 0))
+    jacobi[:, 1, 2] = jacobi[:, 2, 1] = np.sqrt(np.where(curved, second, 0))
+    nodes, rotation = np.linalg.eigh(jacobi)
+    nodes, shares = centre[:, None] + nodes, total[:, None] * rotation[:, 0] ** 2
+    held = shares > 0
+    return nodes[held], shares[held]
