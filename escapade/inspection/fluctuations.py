@@ -1,5 +1,7 @@
 """Typical fluctuations around a point, and the motion of the mean, in all directions at once."""
 
+import copy
+
 import numpy as np
 from jaxtyping import Float
 
@@ -40,6 +42,12 @@ class Fluctuations:
         self._generator = np.random.default_rng(seed)
         self._spaces: list[MatrixFunctions] = []
         self._normals = np.empty((0, expansion.dim))
+
+    def at(self, learning_rate: float, batch_size: float) -> "Fluctuations":
+        """The same draws under another learning rate and batch size."""
+        other = copy.copy(self)
+        other.learning_rate, other.noise_scale = learning_rate, learning_rate / batch_size
+        return other
 
     def draw(self, steps: float, count: int) -> Float[np.ndarray, "count dim"]:
         """Displacements after some steps; at other times the same draws, grown or shrunk."""

@@ -380,11 +380,14 @@ def _judge(
     learning_rate: float,
     batch_size: int,
     sampling: str,
+    *,
+    quick: bool,
 ) -> tuple[float, str]:
     """Steps and mechanism of one region at another setting."""
     dynamics = MinibatchSGD(learning_rate, batch_size, sampling)
-    there = surroundings.at(dynamics, dynamics.finite_population_factor(landscape))
-    found = outlook(there, region, dynamics, quick=True)
+    factor = dynamics.finite_population_factor(landscape)
+    there = surroundings.at(dynamics, factor, quick=quick)
+    found = outlook(there, region, dynamics, quick=quick)
     return found.steps, found.diagnosis.mechanism
 
 
@@ -405,7 +408,7 @@ def _map(
         dynamics.batch_size,
         landscape.examples,
         lambda rate, batch: _judge(
-            landscape, surroundings, straight[0], rate, batch, dynamics.sampling
+            landscape, surroundings, straight[0], rate, batch, dynamics.sampling, quick=True
         ),
         expired=budget.expired,
     )
@@ -429,9 +432,12 @@ def _changes(
         ("half the batch size", rate, max(batch // 2, 1)),
         ("twice the batch size", rate, min(batch * 2, landscape.examples)),
     ]
-    return tuple(
-        Change(text, new_rate, new_batch,
-               *_judge(landscape, surroundings, region, new_rate, new_batch, dynamics.sampling))
-        for text, new_rate, new_batch in settings
-        if (new_rate, new_batch) != (rate, batch)
-    )  # fmt: skip
+    quick = surroundings.model.rest is not None
+    changes = []
+    for text, new_rate, new_batch in settings:
+        if (new_rate, new_batch) != (rate, batch):
+            steps, mechanism = _judge(
+                landscape, surroundings, region, new_rate, new_batch, dynamics.sampling, quick=quick
+            )
+            changes.append(Change(text, new_rate, new_batch, steps, mechanism))
+    return tuple(changes)

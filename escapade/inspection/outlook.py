@@ -79,18 +79,26 @@ class Surroundings(eqx.Module):
     fluctuations: Fluctuations | None = eqx.field(static=True)
     noise_factor: float = 1.0
 
-    def at(self, dynamics: MinibatchSGD, noise_factor: float) -> "Surroundings":
-        """The same point under another learning rate and batch size."""
+    def at(
+        self, dynamics: MinibatchSGD, noise_factor: float, *, quick: bool = False
+    ) -> "Surroundings":
+        """The same point under another learning rate and batch size.
+
+        What is away from the point is looked at unless that is to be `quick`, if every direction is
+        measured; elsewhere it would take as long as all that was measured here.
+        """
+        rate, batch = dynamics.learning_rate, dynamics.batch_size
+        fluctuations = self.fluctuations
+        if fluctuations is not None:
+            alike = fluctuations.whole and not quick
+            fluctuations = fluctuations.at(rate, batch / noise_factor) if alike else None
+        sharpest = self.model.curvatures[: len(self.stability.curvature_spread)]
         return Surroundings(
             self.model,
-            self.stability.at(
-                self.model.curvatures[: len(self.stability.curvature_spread)],
-                dynamics.learning_rate,
-                dynamics.batch_size,
-            ),
-            self.fall.at(dynamics.learning_rate, dynamics.batch_size),
+            self.stability.at(sharpest, rate, batch),
+            self.fall.at(rate, batch),
             self.landscape,
-            None,
+            fluctuations,
             noise_factor,
         )
 

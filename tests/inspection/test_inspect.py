@@ -50,6 +50,22 @@ def test_stability_limits_follow_from_every_examples_curvature(found):
     assert found.stability.mean_square_limit <= limit * (1 + 1e-4)
 
 
+def test_a_change_of_setting_says_what_an_inspection_there_would():
+    landscape = breast_cancer()
+    slab = esc.Slab(*offset_of("breast_cancer", 3.0, 0.2, 64))
+    here, there = (
+        esc.inspect(landscape, learning_rate=0.2, batch_size=batch, regions=[slab])
+        for batch in (64, 128)
+    )
+    (change,) = [change for change in here.changes if change.text == "twice the batch size"]
+    # The same draws, extended in another order, stand behind both: hence not to rounding.
+    assert change.steps == pytest.approx(there.outlooks[0].steps, rel=1e-6)
+    assert change.mechanism == there.outlooks[0].diagnosis.mechanism
+    held = there.escape_map
+    row, column = np.argmin(np.abs(held.learning_rates - 0.2)), list(held.batch_sizes).index(128)
+    assert abs(np.log(change.steps / held.steps[row, column])) > 0.05  # the map's law is linear
+
+
 def test_it_is_a_minimum_and_says_so(found):
     assert found.stationarity.is_minimum
     assert found.stationarity.noise_floor == pytest.approx(0.2 * found.noise_trace.value / 256)
