@@ -23,8 +23,8 @@ CAPTIONS = {
         "here; 10⁶ stands for the order of magnitude, ∞ for no exit at all. Hatching is the "
         "mechanism, thick lines part mechanisms; right of and below the coloured lines SGD is "
         "stable. Steps and mechanisms of the map are those of the quadratic approximation, in the "
-        "ring too; the exits listed above include the true force and noise away from the point, and "
-        "the assumptions are checked for them alone."
+        "ring too; the exits listed above include the true force and noise away from the point, "
+        "and the assumptions are checked for them alone."
     ),
     "spectrum": (
         "Above: number of directions at each curvature, each seen through a bell, so that a single "
