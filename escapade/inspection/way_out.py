@@ -169,8 +169,8 @@ def way_out(
     if not whole or fluctuations.settled(times[0]):
         times = times[1:2]
     logs, changes = [], []
-    for drawn, centre in _drifting(line, fluctuations, times, pushes):
-        aside, around = line.aside(centre), line.aside(drawn[:pairs])
+    for time, centre in _drifting(line, fluctuations, times, pushes):
+        aside, around = line.aside(centre), line.aside(fluctuations.draw(time, pairs))
         slopes = [line.slopes(aside + side * y) for y in around for side in (1, -1)]
         logs.append(line.log_mean(slopes))
         halves = [line.log_mean(half) for half in (slopes[:pairs], slopes[pairs:])]
@@ -200,8 +200,8 @@ def _drifting(
     fluctuations: Fluctuations,
     times: Float[np.ndarray, " times"],
     pairs: int,
-) -> Iterator[tuple[Float[np.ndarray, "pairs dim"], Float[np.ndarray, " dim"]]]:
-    """Fluctuations at each time, and where the mean is then.
+) -> Iterator[tuple[float, Float[np.ndarray, " dim"]]]:
+    """Each time, and where the mean is then.
 
     The mean follows the gradient averaged over fluctuations. What of it is linear is solved; the
     rest, the push of the noise, is taken at both ends of each stretch of time.
@@ -220,7 +220,7 @@ def _drifting(
         between = found if push is None else 0.5 * (push + found)
         centre = fluctuations.displaced(between, time - before, centre)
         before, push = time, found
-        yield drawn, centre
+        yield time, centre
 
 
 def _mean_of_hazards(
