@@ -36,7 +36,7 @@ def compared(landscape, learning_rate, batch_size, barrier):
         ("avila", 0.2, 64, 4.5),
         ("avila", 0.2, 64, 6.0),
         # The learning rate times the sharpness is 1.1, and noise moves the mean: the linear law is
-        # out by a factor of two. The draws that measure this motion scatter the steps by 13 %.
+        # out by a factor of two.
         ("avila", 0.5, 256, 5.0),
         ("digits", 0.2, 64, 5.0),
         ("digits", 0.5, 256, 5.0),
