@@ -53,6 +53,7 @@ class Fluctuations:
         """Displacements after some steps; at other times the same draws, grown or shrunk."""
         if self.whole:
             variances, modes = np.linalg.eigh(self._covariance(steps))
+            modes = self.model.basis @ modes
             draws = _even(self._normal(count), modes) @ modes
             return (draws * np.sqrt(np.clip(variances, 0, None))) @ modes.T
         size = np.sqrt(self.noise_scale)
@@ -89,12 +90,11 @@ class Fluctuations:
         met = self.model.curvatures_met
         return met[met > 0]
 
-    def _covariance(self, steps: float) -> Float[np.ndarray, "dim dim"]:
-        """After some steps."""
+    def _covariance(self, steps: float) -> Float[np.ndarray, "basis basis"]:
+        """After some steps, in the basis."""
         factor = 1 - self.learning_rate * self.model.curvatures
         grown = _sum_of_powers(np.outer(factor, factor), steps)
-        covariance = self.noise_scale * self.learning_rate * self.model.covariance * grown
-        return self.model.basis @ covariance @ self.model.basis.T
+        return self.noise_scale * self.learning_rate * self.model.covariance * grown
 
     def _normal(self, count: int) -> Float[np.ndarray, "count dim"]:
         missing = count - len(self._normals)
