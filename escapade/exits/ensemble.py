@@ -10,7 +10,7 @@ import numpy as np
 
 from escapade.dynamics.streams import Stream, seed_words
 from escapade.errors import InvalidArgument
-from escapade.escape import Escape
+from escapade.escape import Escape, require_escape
 from escapade.exits.lanes import Lanes, advance_on, put, side_by_side
 from escapade.exits.sample import ExitSample
 from escapade.landscape import AbstractEmpirical
@@ -67,8 +67,7 @@ def simulate(
             long that it reaches the boundary.
         Interrupted: on Ctrl-C, with the partial sample.
     """
-    if not isinstance(escape, Escape):
-        raise InvalidArgument(f"escape is {escape!r}; give an escapade.Escape")
+    require_escape(escape)
     replicas = _whole(replicas, "replicas", 1, 2**31)
     per_step = escape.dynamics.ticks_per_step
     max_steps = _whole(max_steps, "max_steps", 1, MAX_TICKS // per_step)

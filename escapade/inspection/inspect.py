@@ -432,6 +432,7 @@ def _changes(
         ("half the batch size", rate, max(batch // 2, 1)),
         ("twice the batch size", rate, min(batch * 2, landscape.examples)),
     ]
+    # Beyond whole networks each would take as long as all that was measured here.
     quick = surroundings.model.rest is not None
     changes = []
     for text, new_rate, new_batch in settings:

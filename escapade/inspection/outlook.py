@@ -84,14 +84,12 @@ class Surroundings(eqx.Module):
     ) -> "Surroundings":
         """The same point under another learning rate and batch size.
 
-        What is away from the point is looked at unless that is to be `quick`, if every direction is
-        measured; elsewhere it would take as long as all that was measured here.
+        What is away from the point is looked at unless that is to be `quick`.
         """
         rate, batch = dynamics.learning_rate, dynamics.batch_size
-        fluctuations = self.fluctuations
-        if fluctuations is not None:
-            alike = fluctuations.whole and not quick
-            fluctuations = fluctuations.at(rate, batch / noise_factor) if alike else None
+        fluctuations = None
+        if self.fluctuations is not None and not quick:
+            fluctuations = self.fluctuations.at(rate, batch / noise_factor)
         sharpest = self.model.curvatures[: len(self.stability.curvature_spread)]
         return Surroundings(
             self.model,

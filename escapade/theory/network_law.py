@@ -230,11 +230,13 @@ def ellipsoid_exit(
     if alone or 0 < filled < FULL / 2:
         log_mean = found.log_mean
     # What the error of the share does to the mean: the exit time at a fuller and an emptier region.
-    emptier, fuller = (
-        mean_exit(min(max(filled + sign * error, 0.0), FULL), SEARCH if error else samples).log_mean
-        for sign in (-1, 1)
-    )
-    from_rest = 0.5 * abs(fuller - emptier)
+    from_rest = 0.0
+    if error:
+        emptier, fuller = (
+            mean_exit(min(max(filled + sign * error, 0.0), FULL), SEARCH).log_mean
+            for sign in (-1, 1)
+        )
+        from_rest = 0.5 * abs(fuller - emptier)
     shell, _ = share(steps, whole=True)
     direction, momentum = _easiest(curvatures, covariance, matrix, square, learning_rate)
     groups = _groups(model, found, learning_rate, shell_ratio=shell)

@@ -11,7 +11,7 @@ import numpy as np
 
 from escapade.dynamics.streams import seed_words
 from escapade.errors import InvalidArgument, NotConverged
-from escapade.escape import Escape
+from escapade.escape import Escape, require_escape
 from escapade.exits.ensemble import MAX_TICKS, _whole
 from escapade.exits.rare.batch import Batch, Finished, Plan, run_batch
 from escapade.exits.rare.branching import FIRST_PIECE
@@ -207,8 +207,7 @@ def _plan(
     max_steps: int,
 ) -> tuple[Plan, Problem, np.ndarray]:
     """Check what both verbs are given."""
-    if not isinstance(escape, Escape):
-        raise InvalidArgument(f"escape is {escape!r}; give an escapade.Escape")
+    require_escape(escape)
     if precision not in PRECISIONS:
         raise InvalidArgument(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
     if not 0 < positive_number(kill, "kill") <= 0.9:
